@@ -1,0 +1,87 @@
+# `make` lists the targets. Everything is installed into .venv; delete it, or `make clean`, to start over.
+# What make, pip and the set-up say goes to stderr: `make run | jq .` sees the stream and nothing else.
+
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run test lint types cover bench golden completions dist check clean
+
+help:
+	@echo "make TARGET [PYTHON=python3.12] [ARGS='...']"
+	@echo
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1~\2/p' Makefile | awk -F '~' '{ printf "%-14s %s\n", $$1, $$2 }'
+
+run: .venv/kfws.stamp ## stream the simulator's ticker: a table here, NDJSON in a pipe
+	@# Ctrl-C (130) is a way to leave, not an error of make's; the trap keeps the shell until kfws has left.
+	@trap : INT; $(BIN)/kfws subscribe ticker PF_XBTUSD --env sim $(ARGS) || [ $$? -eq 130 ]
+
+test: .venv/dev.stamp ## run all tests (ARGS='-k book' for some)
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/dev.stamp ## check style and format with ruff
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: .venv/dev.stamp ## check types with mypy --strict
+	@$(BIN)/mypy
+
+cover: .venv/dev.stamp ## report coverage; the protocol must have all of it
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest $(ARGS)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report --show-missing --skip-covered
+	@$(BIN)/coverage report --show-missing --include='kfws/protocol/*' --fail-under=100
+
+bench: .venv/dev.stamp ## measure kfws against a plain client: CPU and messages per second
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+golden: .venv/dev.stamp ## rewrite the golden files in tests/golden
+	@if [ -d tests/golden ]; then KFWS_GOLDEN=1 $(BIN)/python -m pytest -m golden $(ARGS); \
+	else echo "there are no golden files yet (tests/golden does not exist)" >&2; fi
+
+# zsh wants #compdef on the first line, where typer leaves an empty one.
+completions: .venv/kfws.stamp ## write the completions of bash, zsh and fish
+	@mkdir -p completions
+	@for shell in bash zsh fish; do \
+		script=$$(_KFWS_COMPLETE=source_$$shell $(BIN)/kfws) || exit 1; \
+		printf '%s\n' "$$script" | sed '/./,$$!d' > completions/kfws.$$shell; \
+	done
+
+dist: .venv/dev.stamp ## build wheel and sdist, install the wheel elsewhere and run it
+	@$(PIP) install --quiet build >&2
+	@rm -rf dist
+	@$(BIN)/python -m build --outdir dist . >&2
+	@$(BIN)/python -m pytest -m dist tests/test_packaging.py
+	@set -e; scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; \
+	$(BIN)/python -m venv "$$scratch" >&2; \
+	"$$scratch/bin/python" -m pip --disable-pip-version-check install --quiet dist/*.whl >&2; \
+	cd "$$scratch"; \
+	bin/kfws --version; \
+	bin/kfws subscribe ticker PF_XBTUSD --env sim -f ndjson -n 1
+
+check: lint types test ## lint, types and test
+
+clean: ## remove all that make made
+	@rm -rf .venv .bench-venv dist build htmlcov .coverage .coverage.* *.egg-info
+	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find kfws tests -name __pycache__ -type d -exec rm -rf {} +
+
+.venv/kfws.stamp: pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { \
+		echo "$(PYTHON) is not installed; name a Python from 3.11 on: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "kfws needs Python 3.11 or later; name one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -m venv .venv >&2 || { rm -rf .venv; \
+		echo "$(PYTHON) lacks venv or pip; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@$(PIP) install --editable . >&2
+	@touch $@
+
+# Read from pyproject.toml by hand: pip learned --group in 25.1, and a bare Python 3.11 brings 23.2.
+.venv/dev.stamp: .venv/kfws.stamp
+	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["dev"], sep="\n")' > .venv/dev.txt
+	@$(PIP) install --requirement .venv/dev.txt >&2
+	@touch $@

@@ -1,0 +1,87 @@
+"""Every exception of kfws: the run is over, and why.
+
+```
+KfwsError
+├── UsageError          what was typed cannot be done (status 2)
+│   └── MissingExtra    an optional package is not installed (2)
+├── Unreachable         no connection to the venue (3)
+├── Unwelcome           credentials missing, malformed or refused (4)
+├── Refused             no subscription is left (5)
+├── ProtocolBroken      the venue broke its own protocol, under --strict (6)
+├── Incomplete          messages are missing, under --strict (7)
+├── OutputError         an output cannot be written (8)
+├── NothingCame         --timeout passed, or --until never matched (9)
+└── Interrupted         a signal asked to leave (128 + its number)
+```
+
+What a stream can live through is no exception but an event (``protocol/events.py``).
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "Incomplete",
+    "Interrupted",
+    "KfwsError",
+    "MissingExtra",
+    "NothingCame",
+    "OutputError",
+    "ProtocolBroken",
+    "Refused",
+    "Unreachable",
+    "Unwelcome",
+    "UsageError",
+]
+
+
+class KfwsError(Exception):
+    """What happened, in the user's words, and in ``hint`` what to do about it."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(KfwsError):
+    """What was typed cannot be done."""
+
+
+class MissingExtra(UsageError):
+    """A package that kfws offers as an extra is not installed."""
+
+
+class Unreachable(KfwsError):
+    """The venue cannot be reached, or the connection to it was lost."""
+
+
+class Unwelcome(KfwsError):
+    """Credentials are missing, malformed or refused."""
+
+
+class Refused(KfwsError):
+    """The venue turned down every subscription."""
+
+
+class ProtocolBroken(KfwsError):
+    """The venue sent what its protocol forbids, and ``--strict`` was given."""
+
+
+class Incomplete(KfwsError):
+    """Messages are missing, and ``--strict`` was given."""
+
+
+class OutputError(KfwsError):
+    """An output cannot be opened or written."""
+
+
+class NothingCame(KfwsError):
+    """No message within ``--timeout``, or none that matched ``--until``."""
+
+
+class Interrupted(KfwsError):
+    """A signal asked the program to leave."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__("interrupted")
+        self.signum = signum

@@ -1,0 +1,69 @@
+"""The package as pip sees it. What is marked ``dist`` runs in ``make dist``, on what was built."""
+
+from __future__ import annotations
+
+import re
+import tarfile
+import tomllib
+import zipfile
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import kfws
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def test_the_version_stands_in_one_place() -> None:
+    assert "version" not in PROJECT
+    assert "version" in PROJECT["dynamic"]
+    holders = [p for p in (ROOT / "kfws").rglob("*.py") if kfws.__version__ in p.read_text()]
+    assert holders == [ROOT / "kfws" / "__init__.py"]
+
+
+def test_what_is_installed_is_what_is_imported() -> None:
+    assert metadata.version("kfws") == kfws.__version__
+
+
+def test_the_command_kfws_is_installed() -> None:
+    [script] = metadata.entry_points(group="console_scripts", name="kfws")
+    assert callable(script.load())
+    assert script.value == "kfws.__main__:main"
+
+
+def test_every_dependency_has_a_lower_bound() -> None:
+    wanted = [*PROJECT["dependencies"]]
+    for extra in PROJECT["optional-dependencies"].values():
+        wanted += extra
+    assert [need for need in wanted if not re.match(r"[\w.-]+(\[\w+\])?>=", need)] == []
+
+
+def test_the_oldest_python_promised_is_the_one_of_the_checkers() -> None:
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    assert PROJECT["requires-python"] == ">=3.11"
+    assert tools["mypy"]["python_version"] == "3.11"
+    assert tools["ruff"]["target-version"] == "py311"
+
+
+@pytest.mark.dist
+def test_the_wheel_holds_the_package_its_types_and_its_products() -> None:
+    names = set(zipfile.ZipFile(built("kfws-*.whl")).namelist())
+    assert {"kfws/py.typed", "kfws/sim/products.json", "kfws/cli/app.py"} <= names
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"kfws"}
+
+
+@pytest.mark.dist
+def test_the_sdist_holds_what_the_tests_need() -> None:
+    with tarfile.open(built("kfws-*.tar.gz")) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    wanted = {"LICENSE", "Makefile", "README.md", "CHANGELOG.md", "pyproject.toml"}
+    assert wanted | {"tests/frames/book.ndjson", "tests/test_walls.py"} <= names
+
+
+def built(pattern: str) -> Path:
+    [path] = (ROOT / "dist").glob(pattern)
+    return path
