@@ -1,0 +1,213 @@
+"""Frames, and all that a Session can say about them.
+
+Each frame gives exactly one event that carries it, in the order of arrival, so whoever
+passes on the payloads of the events passes on everything that came, once.
+
+The stream's own objects (``--events``, tapes) are what ``describe`` makes of an event.
+All moments are nanoseconds since the epoch, UTC.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any, Literal
+
+import msgspec
+
+__all__ = [
+    "BinaryFrame",
+    "Broken",
+    "Closed",
+    "Data",
+    "Event",
+    "Kind",
+    "Notice",
+    "Opened",
+    "Refused",
+    "Report",
+    "Subscribed",
+    "Tick",
+    "describe",
+]
+
+Kind = Literal["snapshot", "delta"]
+
+
+class BinaryFrame(bytes):
+    """The payload of a binary frame: the venue never sends one, so it is broken."""
+
+    __slots__ = ()
+
+
+# gc=False: these live for one batch and hold no cycles; the collector need not look at them.
+class Event(msgspec.Struct, gc=False):
+    """What a Session reports."""
+
+
+class Data(Event, gc=False):
+    """A message of a feed. A Struct because it is made once per frame (0.17 µs here)."""
+
+    payload: bytes
+    """The frame exactly as it came."""
+    received_ns: int
+    feed: str
+    """Without the ``_snapshot`` of the wire."""
+    kind: Kind
+    product: str | None
+    """The product of the whole message; None on private feeds and heartbeats."""
+    seq: int | None
+    venue_ms: int | None
+    """The venue's own time of the message, where it has one."""
+    quiet: bool = False
+    """Whether nobody asked for it: heartbeats that only prove that the venue lives."""
+    decoded: dict[str, Any] | None = None
+
+    @property
+    def message(self) -> dict[str, Any]:
+        """The whole message, decoded on first use and kept; numbers as int and float."""
+        if self.decoded is None:
+            self.decoded = _decode(self.payload)
+        return self.decoded
+
+
+_read_object = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def _decode(payload: bytes) -> dict[str, Any]:
+    for read in (_read_object, _read_patiently):
+        try:
+            return read(payload)
+        except (msgspec.ValidationError, RecursionError):
+            continue
+    # Nested so deeply that it could be read where it came in, but not as deep as here.
+    return {}
+
+
+def _read_patiently(payload: bytes) -> dict[str, Any]:
+    """Numbers beyond what a float holds (1e999) are legal; here they are infinite."""
+    found: dict[str, Any] = json.loads(payload, parse_int=float)
+    return found
+
+
+class Subscribed(Event, gc=False, kw_only=True):
+    """The venue acknowledged a subscription, with all products that it named."""
+
+    payload: bytes
+    received_ns: int
+    feed: str
+    products: tuple[str, ...] = ()
+    quiet: bool = False
+
+
+class Refused(Event, gc=False, kw_only=True):
+    """The venue turned a subscription down; ``message`` is the venue's own text."""
+
+    payload: bytes | None
+    """None when the verdict fell later than the frame (an alert that was tried again)."""
+    received_ns: int
+    feed: str
+    product: str | None
+    message: str
+    quiet: bool = False
+
+
+class Notice(Event, gc=False, kw_only=True):
+    """Anything else the venue said: ``info``, ``alert``, ``challenge``, an event of tomorrow."""
+
+    payload: bytes
+    received_ns: int
+    event: str
+    message: str = ""
+
+
+class Broken(Event, gc=False, kw_only=True):
+    """A frame that breaks the protocol; ``reason`` says in a few words how."""
+
+    payload: bytes
+    received_ns: int
+    reason: str
+
+    @property
+    def is_binary(self) -> bool:
+        return isinstance(self.payload, BinaryFrame)
+
+
+class Opened(Event, gc=False, kw_only=True):
+    """A connection stands."""
+
+    received_ns: int
+    connection: int
+    """1 for the first of the run."""
+    url: str
+
+
+class Closed(Event, gc=False, kw_only=True):
+    """A connection ended; ``code`` and ``reason`` as in RFC 6455 (1006: without a word)."""
+
+    received_ns: int
+    connection: int
+    code: int
+    reason: str
+
+
+class Tick(Event, gc=False, kw_only=True):
+    """Time passed and nothing came: the loop looks at its limits."""
+
+    received_ns: int
+
+
+class Report(Event, gc=False, kw_only=True):
+    """What the program says of its own run, in the stream: ``header``, ``totals``."""
+
+    received_ns: int
+    name: str
+    fields: dict[str, Any]
+
+
+def describe(event: Event) -> dict[str, Any] | None:
+    """The stream's own object for an event, with a ``kfws`` key first; None for data, ticks
+    and what nobody asked for."""
+    match event:
+        case Subscribed(quiet=False):
+            fields: dict[str, Any] = {"feed": event.feed}
+            if event.products:
+                fields["product_ids"] = list(event.products)
+            return _own("subscribed", event.received_ns, fields)
+        case Refused(quiet=False):
+            fields = {"feed": event.feed, "product_id": event.product, "message": event.message}
+            return _own("refused", event.received_ns, fields)
+        case Notice():
+            fields = {"event": event.event, "message": event.message}
+            return _own("notice", event.received_ns, fields)
+        case Broken():
+            fields = {"reason": event.reason, **_text(event.payload)}
+            return _own("broken", event.received_ns, fields)
+        case Opened():
+            fields = {"connection": event.connection, "url": event.url}
+            return _own("opened", event.received_ns, fields)
+        case Closed():
+            fields = {
+                "connection": event.connection,
+                "code": event.code,
+                "reason": event.reason,
+            }
+            return _own("closed", event.received_ns, fields)
+        case Report():
+            return _own(event.name, event.received_ns, event.fields)
+        case _:
+            return None
+
+
+def _own(name: str, at_ns: int, fields: dict[str, Any]) -> dict[str, Any]:
+    return {"kfws": name, "at_ns": at_ns, **fields}
+
+
+def _text(payload: bytes) -> dict[str, str]:
+    """A payload inside JSON: as text, or in base64 where it is no text."""
+    if not isinstance(payload, BinaryFrame):
+        try:
+            return {"payload": payload.decode()}
+        except UnicodeDecodeError:
+            pass
+    return {"payload": base64.b64encode(payload).decode(), "encoding": "base64"}

@@ -1,0 +1,171 @@
+"""The catalogue of feeds, as data.
+
+A new feed of the venue is one row here. Facts and their sources: the venue's
+documentation and recordings of its production server, protocol page sections 9 and 11.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["FEEDS", "PRIVATE", "PUBLIC", "Feed", "base_name", "nearest", "spelled"]
+
+SNAPSHOT_SUFFIX = "_snapshot"
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """One named stream of the venue."""
+
+    name: str
+    private: bool
+    products: Literal["required", "optional", "none"]
+    summary: str
+    """What the feed carries, in one line for ``kfws feeds``."""
+
+    snapshot: bool = True
+    """Whether the venue sends ``<name>_snapshot`` after the acknowledgement."""
+
+    entries: tuple[str, ...] = ()
+    """Keys of the top level that hold the message's entries: lists, or one object."""
+
+    needs: tuple[str, ...] = ()
+    """Keys without which a message of this feed cannot be accounted for."""
+
+    numbered: bool = False
+    """Whether ``seq`` rises by one per product and message, so that a loss can be proven."""
+
+
+FEEDS: dict[str, Feed] = {
+    feed.name: feed
+    for feed in (
+        Feed(
+            "trade",
+            private=False,
+            products="required",
+            summary="executed trades, the last 100 first",
+            entries=("trades",),
+            needs=("product_id", "seq"),
+            numbered=True,
+        ),
+        Feed(
+            "book",
+            private=False,
+            products="required",
+            summary="order book: full snapshot, then one level a message",
+            entries=("bids", "asks"),
+            needs=("product_id", "seq"),
+            numbered=True,
+        ),
+        Feed(
+            "ticker",
+            private=False,
+            products="required",
+            summary="prices, volume, open interest, funding; at most once a second",
+            snapshot=False,
+            needs=("product_id",),
+        ),
+        Feed(
+            "ticker_lite",
+            private=False,
+            products="required",
+            summary="best prices and volume, once a second",
+            snapshot=False,
+            needs=("product_id",),
+        ),
+        Feed(
+            "heartbeat",
+            private=False,
+            products="none",
+            summary="a beat of the connection",
+            snapshot=False,
+        ),
+        Feed(
+            "fills",
+            private=True,
+            products="optional",
+            summary="your executions",
+            entries=("fills",),
+        ),
+        Feed(
+            "open_positions",
+            private=True,
+            products="none",
+            summary="your positions, the whole list each time",
+            snapshot=False,
+            entries=("positions",),
+        ),
+        Feed(
+            "open_orders",
+            private=True,
+            products="none",
+            summary="your open orders and what becomes of them",
+            entries=("orders", "order"),
+        ),
+        Feed(
+            "open_orders_verbose",
+            private=True,
+            products="none",
+            summary="open_orders, and post-only orders that were rejected",
+            entries=("orders", "order"),
+        ),
+        Feed(
+            "balances",
+            private=True,
+            products="none",
+            summary="your wallets, collateral and margins",
+        ),
+        Feed(
+            "deposits_withdrawals",
+            private=True,
+            products="none",
+            summary="your deposits and withdrawals (legacy; payload undocumented)",
+            snapshot=False,
+        ),
+        Feed(
+            "account_balances_and_margins",
+            private=True,
+            products="none",
+            summary="balances per margin account (legacy; see balances)",
+            snapshot=False,
+            entries=("margin_accounts",),
+        ),
+        Feed(
+            "account_log",
+            private=True,
+            products="none",
+            summary="every booking on your account",
+            entries=("logs", "new_entry"),
+        ),
+        Feed(
+            "notifications_auth",
+            private=True,
+            products="none",
+            summary="the venue's notices, maintenance among them",
+            snapshot=False,
+            entries=("notifications",),
+        ),
+    )
+}
+
+PUBLIC = tuple(name for name, feed in FEEDS.items() if not feed.private)
+PRIVATE = tuple(name for name, feed in FEEDS.items() if feed.private)
+
+
+def base_name(wire_name: str) -> tuple[str, bool]:
+    """The feed that a message's ``feed`` names, and whether the message is a snapshot."""
+    if wire_name.endswith(SNAPSHOT_SUFFIX):
+        return wire_name[: -len(SNAPSHOT_SUFFIX)], True
+    return wire_name, False
+
+
+def spelled(typed: str) -> str:
+    """The venue's spelling of a feed name typed in kebab-case (``open-orders``)."""
+    return typed.replace("-", "_")
+
+
+def nearest(typed: str) -> list[str]:
+    """Feed names that look like what was typed, the nearest first."""
+    return difflib.get_close_matches(spelled(typed).lower(), FEEDS, n=3, cutoff=0.6)

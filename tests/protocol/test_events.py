@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kfws.protocol.events import (
+    BinaryFrame,
+    Broken,
+    Closed,
+    Data,
+    Event,
+    Notice,
+    Opened,
+    Refused,
+    Report,
+    Subscribed,
+    Tick,
+    describe,
+)
+from tests.frames_of import frames
+
+AT = 1_791_518_718_655_000_000
+
+
+def data(payload: bytes, feed: str = "book") -> Data:
+    return Data(payload, AT, feed, "delta", "PF_XBTUSD", None, None)
+
+
+def test_a_message_is_decoded_on_first_use_and_kept() -> None:
+    event = data(frames("book", kind="delta")[0])
+    assert event.decoded is None
+    assert event.message["qty"] == 0.0
+    assert event.message is event.message
+
+
+def test_decoding_a_message_leaves_its_payload_alone() -> None:
+    [payload, *_] = frames("book", kind="snapshot")
+    event = data(payload)
+    assert event.message["asks"][0] == {"price": 83999.0, "qty": 0.04}
+    assert b'"qty":0.0400' in event.payload
+
+
+def test_a_number_beyond_all_floats_is_infinite_and_no_error() -> None:
+    assert data(b'{"qty":1e999}').message == {"qty": math.inf}
+    assert data(b'{"qty":' + b"9" * 5000 + b',"seq":7}').message == {"qty": math.inf, "seq": 7}
+
+
+def test_a_message_too_deep_to_decode_from_here_is_empty_and_no_error() -> None:
+    event = data(b'{"a":' * 100_000 + b"1" + b"}" * 100_000)
+    assert event.message == {}
+
+
+def test_data_ticks_and_what_nobody_asked_for_have_no_object_of_ours() -> None:
+    silent: list[Event] = [
+        data(b"{}"),
+        Tick(received_ns=AT),
+        Subscribed(payload=b"{}", received_ns=AT, feed="heartbeat", quiet=True),
+        Refused(
+            payload=b"{}", received_ns=AT, feed="heartbeat", product=None, message="", quiet=True
+        ),
+        Event(),
+    ]
+    assert [describe(event) for event in silent] == [None] * 5
+
+
+DESCRIBED: list[tuple[Event, dict[str, Any]]] = [
+    (
+        Subscribed(payload=b"{}", received_ns=AT, feed="ticker", products=("PF_XBTUSD",)),
+        {"kfws": "subscribed", "at_ns": AT, "feed": "ticker", "product_ids": ["PF_XBTUSD"]},
+    ),
+    (
+        Subscribed(payload=b"{}", received_ns=AT, feed="fills"),
+        {"kfws": "subscribed", "at_ns": AT, "feed": "fills"},
+    ),
+    (
+        Refused(payload=None, received_ns=AT, feed="book", product="PF_NOPEUSD", message="no"),
+        {
+            "kfws": "refused",
+            "at_ns": AT,
+            "feed": "book",
+            "product_id": "PF_NOPEUSD",
+            "message": "no",
+        },
+    ),
+    (
+        Notice(payload=b"{}", received_ns=AT, event="alert", message="Bad websocket message"),
+        {
+            "kfws": "notice",
+            "at_ns": AT,
+            "event": "alert",
+            "message": "Bad websocket message",
+        },
+    ),
+    (
+        Opened(received_ns=AT, connection=1, url="wss://futures.kraken.com/ws/v1"),
+        {
+            "kfws": "opened",
+            "at_ns": AT,
+            "connection": 1,
+            "url": "wss://futures.kraken.com/ws/v1",
+        },
+    ),
+    (
+        Closed(received_ns=AT, connection=1, code=1006, reason=""),
+        {"kfws": "closed", "at_ns": AT, "connection": 1, "code": 1006, "reason": ""},
+    ),
+    (
+        Report(received_ns=AT, name="totals", fields={"messages": 3}),
+        {"kfws": "totals", "at_ns": AT, "messages": 3},
+    ),
+]
+
+
+@pytest.mark.parametrize(("event", "described"), DESCRIBED)
+def test_an_event_is_described_by_an_object_with_a_kfws_key_first(
+    event: Event, described: dict[str, Any]
+) -> None:
+    found = describe(event)
+    assert found == described
+    assert list(found)[:2] == ["kfws", "at_ns"]
+
+
+def broken(payload: bytes) -> dict[str, Any]:
+    event = Broken(payload=payload, received_ns=AT, reason="not JSON")
+    described = describe(event)
+    assert described is not None
+    return described
+
+
+def test_a_broken_frame_is_described_with_its_text() -> None:
+    assert broken(b"<html>") == {
+        "kfws": "broken",
+        "at_ns": AT,
+        "reason": "not JSON",
+        "payload": "<html>",
+    }
+
+
+def test_bytes_that_are_no_text_are_described_in_base64() -> None:
+    found = broken(b'{"a":"\xff"}')
+    assert found["encoding"] == "base64"
+    assert base64.b64decode(found["payload"]) == b'{"a":"\xff"}'
+
+
+def test_a_binary_frame_is_described_in_base64_even_where_it_is_text() -> None:
+    payload = BinaryFrame(b"{}")
+    assert Broken(payload=payload, received_ns=AT, reason="binary frame").is_binary
+    assert broken(payload)["encoding"] == "base64"
+
+
+def test_a_text_frame_is_not_binary() -> None:
+    assert not Broken(payload=b"{}", received_ns=AT, reason="empty").is_binary
+
+
+@given(st.binary(), st.sampled_from([bytes, BinaryFrame]))
+def test_any_broken_payload_can_be_had_back_from_its_description(
+    payload: bytes, kind: Callable[[bytes], bytes]
+) -> None:
+    found = broken(kind(payload))
+    if "encoding" in found:
+        assert base64.b64decode(found["payload"]) == payload
+    else:
+        assert found["payload"].encode() == payload

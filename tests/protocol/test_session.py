@@ -1,0 +1,584 @@
+"""The session against literal frames, against the venue in memory, and against anything at all."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from kfws.errors import Refused as AllRefused
+from kfws.errors import Unreachable, Unwelcome
+from kfws.protocol.auth import DEMO, Credentials
+from kfws.protocol.events import BinaryFrame, Broken, Data, Event, Notice, Refused, Subscribed
+from kfws.protocol.feeds import FEEDS
+from kfws.protocol.session import Session, Subscription
+from kfws.protocol.venue import Venue
+from kfws.protocol.wire import redact
+from tests.frames_of import frame, frames, names
+
+NOW = 1_790_359_964_969_000_000
+TICKER = Subscription("ticker", "PF_XBTUSD")
+BOOK = Subscription("book", "PF_XBTUSD")
+ORDERS = Subscription("open_orders")
+FILLS = Subscription("fills")
+BEAT = Subscription("heartbeat", quiet=True)
+AUTH_ALERT = frame("errors", "any authentication problem on a private feed")
+CHALLENGE = frame("challenge", "published test vector")
+
+
+def asked(session: Session, now: int = NOW) -> list[dict[str, Any]]:
+    return [json.loads(text) for text in session.outgoing(now)]
+
+
+def only(session: Session, payload: bytes) -> Event:
+    [event] = session.receive([payload], NOW)
+    return event
+
+
+def alert(message: str, event: str = "alert") -> bytes:
+    return json.dumps({"event": event, "message": message}).encode()
+
+
+def ack(subscription: Subscription, event: str = "subscribed") -> bytes:
+    products = {"product_ids": [subscription.product]} if subscription.product else {}
+    return json.dumps({"event": event, "feed": subscription.feed, **products}).encode()
+
+
+# What is asked
+
+
+def test_each_product_is_asked_for_by_itself_in_the_order_wanted() -> None:
+    session = Session([TICKER, Subscription("ticker", "PF_ETHUSD"), BEAT])
+    assert asked(session) == [
+        {"event": "subscribe", "feed": "ticker", "product_ids": ["PF_XBTUSD"]},
+        {"event": "subscribe", "feed": "ticker", "product_ids": ["PF_ETHUSD"]},
+        {"event": "subscribe", "feed": "heartbeat"},
+    ]
+    assert asked(session) == []
+
+
+def test_no_more_than_ninety_requests_leave_in_any_second() -> None:
+    session = Session([Subscription("ticker", f"PF_SIM{n:04}USD") for n in range(200)])
+    sent = []
+    now = NOW
+    while (due := session.next_at()) is not None:
+        now = max(now, due)
+        sent += [now] * len(session.outgoing(now))
+    assert len(sent) == 200
+    assert all(
+        later - first >= 1_000_000_000 for first, later in zip(sent, sent[90:], strict=False)
+    )
+
+
+def test_one_challenge_serves_all_private_feeds_and_goes_first() -> None:
+    session = Session([TICKER, ORDERS, FILLS], DEMO)
+    assert [each["event"] for each in asked(session)] == ["challenge", "subscribe"]
+    assert session.next_at() == NOW + 10_000_000_000
+    session.receive([CHALLENGE], NOW)
+    signed = asked(session)
+    assert [each["feed"] for each in signed] == ["open_orders", "fills"]
+    assert signed[0] == json.loads(frames("open_orders", kind="request", direction="c2s")[0])
+    assert session.next_at() is None
+
+
+def test_private_feeds_without_credentials_are_a_mistake_of_the_caller() -> None:
+    with pytest.raises(ValueError, match="credentials"):
+        Session([ORDERS])
+
+
+def test_a_private_feed_wanted_later_is_signed_with_the_challenge_that_is_there() -> None:
+    session = Session([ORDERS], DEMO)
+    asked(session)
+    session.receive([CHALLENGE], NOW)
+    session.subscribe(FILLS)
+    assert [each["feed"] for each in asked(session)] == ["open_orders", "fills"]
+
+
+def test_a_challenge_that_stays_away_ends_the_session_after_ten_seconds() -> None:
+    session = Session([ORDERS], DEMO)
+    session.tick(NOW)
+    asked(session)
+    session.tick(NOW + 9_999_999_999)
+    assert session.verdict is None
+    session.tick(NOW + 10_000_000_000)
+    assert isinstance(session.verdict, Unreachable)
+    assert session.next_at() is None
+
+
+def test_giving_up_a_private_feed_is_signed_too() -> None:
+    session = Session([ORDERS, TICKER], DEMO)
+    asked(session)
+    session.receive([CHALLENGE], NOW)
+    asked(session)
+    session.receive([ack(ORDERS)], NOW)
+    session.unsubscribe(ORDERS)
+    [request] = asked(session)
+    assert request == json.loads(frames("open_orders", kind="request", direction="c2s")[-1])
+    assert only(session, ack(ORDERS, "unsubscribed")) == Notice(
+        payload=ack(ORDERS, "unsubscribed"), received_ns=NOW, event="unsubscribed"
+    )
+    assert session.states[ORDERS] == "left"
+
+
+# What is answered
+
+
+def test_an_acknowledgement_makes_a_subscription_active() -> None:
+    session = Session([TICKER, BEAT])
+    asked(session)
+    event = only(session, ack(TICKER))
+    assert event == Subscribed(
+        payload=ack(TICKER), received_ns=NOW, feed="ticker", products=("PF_XBTUSD",)
+    )
+    assert session.states == {TICKER: "active", BEAT: "waiting"}
+    quiet = only(session, ack(BEAT))
+    assert isinstance(quiet, Subscribed)
+    assert quiet.quiet
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b'{"event":"subscribed","feed":"ticker ","product_ids":["pf_xbtusd"]}',
+        b'{"event":"subscribed","feed":"ticker"}',
+        b'{"event":"subscribed","feed":"ticker","product_ids":["PF_ETHUSD","PF_XBTUSD",7]}',
+        b'{"event":"subscribed","feed":"ticker","product_ids":"PF_XBTUSD"}',
+    ],
+)
+def test_acknowledgements_are_matched_with_patience(answer: bytes) -> None:
+    session = Session([TICKER])
+    asked(session)
+    session.receive([answer], NOW)
+    assert session.states[TICKER] == "active"
+
+
+def test_an_acknowledgement_that_names_no_product_answers_one_request() -> None:
+    other = Subscription("ticker", "PF_ETHUSD")
+    session = Session([TICKER, other])
+    asked(session)
+    session.receive([b'{"event":"subscribed","feed":"ticker"}'], NOW)
+    assert session.states == {TICKER: "active", other: "waiting"}
+
+
+def test_an_acknowledgement_that_nobody_asked_for_is_passed_on() -> None:
+    session = Session([TICKER])
+    asked(session)
+    assert isinstance(only(session, ack(BOOK)), Subscribed)
+    assert isinstance(only(session, b'{"event":"subscribed"}'), Subscribed)
+    assert session.states == {TICKER: "waiting"}
+
+
+def test_what_was_given_up_stays_given_up_when_its_acknowledgement_comes_late() -> None:
+    session = Session([TICKER, BOOK])
+    asked(session)
+    session.unsubscribe(TICKER)
+    session.receive([ack(TICKER)], NOW)
+    assert session.states[TICKER] == "left"
+
+
+def test_data_before_its_acknowledgement_is_data() -> None:
+    session = Session([BOOK])
+    asked(session)
+    events = session.receive([*frames("book", kind="delta"), ack(BOOK)], NOW)
+    assert [type(each) for each in events] == [Data] * (len(events) - 1) + [Subscribed]
+
+
+@pytest.mark.parametrize(
+    ("answer", "refused"),
+    [
+        (frame("book", "quoted with backticks"), 1),
+        (alert("Couldn't subscribe to invalid product `pf_nopeusd`"), 1),
+        (alert("Invalid product id", "error"), 0),
+        (alert("Couldn't subscribe to invalid feed"), 0),
+        (alert("Invalid feed", "error"), 0),
+        (frame("book", "failure form printed in the docs"), 1),
+    ],
+)
+def test_a_refusal_belongs_to_what_it_names_else_to_the_oldest(answer: bytes, refused: int) -> None:
+    wanted = [BOOK, Subscription("book", "PF_NOPEUSD")]
+    session = Session(wanted)
+    asked(session)
+    event = only(session, answer)
+    assert isinstance(event, Refused)
+    assert event.payload == answer
+    assert (event.feed, event.product) == (wanted[refused].feed, wanted[refused].product)
+    assert [session.states[each] for each in wanted] == [
+        "refused" if at == refused else "waiting" for at in range(2)
+    ]
+    assert session.verdict is None
+
+
+def test_one_answer_may_refuse_several_and_is_passed_on_once() -> None:
+    wanted = [BOOK, Subscription("book", "PF_ETHUSD")]
+    session = Session(wanted)
+    asked(session)
+    answer = b'{"event":"subscribed_failed","feed":"book","product_ids":["PF_XBTUSD","PF_ETHUSD"]}'
+    first, second = session.receive([answer], NOW)
+    assert isinstance(first, Refused)
+    assert isinstance(second, Refused)
+    assert (first.payload, second.payload) == (answer, None)
+    assert (first.product, second.product) == ("PF_XBTUSD", "PF_ETHUSD")
+
+
+def test_nothing_left_is_the_end_and_says_what_the_venue_said() -> None:
+    session = Session([BOOK, BEAT])
+    asked(session)
+    session.receive([alert("Couldn't subscribe to invalid product `PF_XBTUSD`")], NOW)
+    assert isinstance(session.verdict, AllRefused)
+    assert "book PF_XBTUSD" in session.verdict.message
+    assert "`PF_XBTUSD`" in session.verdict.message
+
+
+def test_a_refused_heartbeat_is_no_end() -> None:
+    session = Session([BEAT])
+    asked(session)
+    event = only(session, alert("Couldn't subscribe to invalid feed"))
+    assert isinstance(event, Refused)
+    assert event.quiet
+    assert session.verdict is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Already subscribed to feed, re-requesting",
+        "Not subscribed to feed",
+        "Bad websocket message",
+        "Trading engine unavailable",
+        "Something of tomorrow",
+        "Failed to subscribe to authenticated feed",
+        "Couldn't subscribe to invalid product `PF_OTHERUSD`",
+    ],
+)
+def test_alerts_that_refuse_nothing_are_notices(text: str) -> None:
+    session = Session([TICKER])
+    asked(session)
+    assert only(session, alert(text)) == Notice(
+        payload=alert(text), received_ns=NOW, event="alert", message=text
+    )
+    assert session.verdict is None
+    assert session.states[TICKER] == ("active" if text.startswith("Already") else "waiting")
+
+
+def test_not_subscribed_answers_the_oldest_request_to_leave() -> None:
+    session = Session([TICKER])
+    asked(session)
+    session.receive([ack(TICKER)], NOW)
+    session.unsubscribe(TICKER)
+    asked(session)
+    session.receive([alert("Not subscribed to feed")], NOW)
+    session.receive([alert("Couldn't subscribe to invalid feed")], NOW)
+    assert session.states[TICKER] == "left"
+
+
+def test_unasked_alerts_and_challenges_change_nothing() -> None:
+    session = Session([ORDERS], DEMO)
+    assert isinstance(only(session, alert("Already subscribed to feed")), Notice)
+    assert isinstance(only(session, CHALLENGE), Notice)
+    assert [each["event"] for each in asked(session)] == ["challenge"]
+    assert isinstance(only(session, b'{"event":"challenge"}'), Notice)
+    assert asked(session) == []
+
+
+def test_echoed_keys_and_signatures_are_overwritten_at_equal_length() -> None:
+    session = Session([ORDERS], DEMO)
+    asked(session)
+    session.receive([CHALLENGE], NOW)
+    [request] = session.outgoing(NOW)
+    echo = request.replace('"subscribe"', '"subscribed"').encode()
+    event = only(session, echo)
+    assert isinstance(event, Subscribed)
+    assert len(event.payload) == len(echo)
+    secrets = [value for key, value in json.loads(request).items() if "_" in key and key != "feed"]
+    assert not any(value.encode() in event.payload for value in secrets)
+    assert session.states[ORDERS] == "active"
+
+
+# Key or feed refused?
+
+
+def signed_session(*wanted: Subscription) -> Session:
+    session = Session(wanted, DEMO)
+    asked(session)
+    session.receive([CHALLENGE], NOW)
+    asked(session)
+    return session
+
+
+def test_a_refused_key_is_tried_with_a_second_challenge_and_then_given_up() -> None:
+    session = signed_session(ORDERS, FILLS, TICKER)
+    assert isinstance(only(session, AUTH_ALERT), Notice)
+    assert asked(session) == []
+    session.receive([AUTH_ALERT], NOW)
+    assert session.verdict is None
+    assert [each["event"] for each in asked(session)] == ["challenge"]
+    session.receive([frame("challenge", "UUIDv4")], NOW)
+    again = asked(session)
+    assert [each["feed"] for each in again] == ["open_orders", "fills"]
+    assert again[0]["original_challenge"] == json.loads(frame("challenge", "UUIDv4"))["message"]
+    session.receive([AUTH_ALERT, AUTH_ALERT], NOW)
+    assert isinstance(session.verdict, Unwelcome)
+    assert "key refused or lacks permission" in session.verdict.message
+
+
+def test_a_feed_is_refused_once_another_private_feed_was_acknowledged() -> None:
+    session = signed_session(ORDERS, FILLS)
+    session.receive([ack(ORDERS)], NOW)
+    event = only(session, AUTH_ALERT)
+    assert isinstance(event, Refused)
+    assert event.feed == "fills"
+    assert session.verdict is None
+
+
+def test_a_feed_that_failed_first_is_refused_when_the_next_is_acknowledged() -> None:
+    session = signed_session(ORDERS, FILLS)
+    assert isinstance(only(session, AUTH_ALERT), Notice)
+    acknowledged, refused = session.receive([ack(FILLS)], NOW)
+    assert isinstance(acknowledged, Subscribed)
+    assert isinstance(refused, Refused)
+    assert (refused.feed, refused.payload) == ("open_orders", None)
+    assert session.states == {ORDERS: "refused", FILLS: "active"}
+
+
+# Data
+
+
+@pytest.mark.parametrize("feed", sorted(FEEDS))
+def test_every_recorded_message_is_data_of_its_feed(feed: str) -> None:
+    session = Session([])
+    payloads = [*frames(feed, kind="snapshot"), *frames(feed, kind="delta")]
+    events = session.receive(payloads, NOW)
+    for payload, event in zip(payloads, events, strict=True):
+        message = json.loads(payload)
+        assert isinstance(event, Data)
+        assert event.payload is payload
+        assert event.feed == feed
+        assert event.kind == ("snapshot" if message["feed"].endswith("_snapshot") else "delta")
+        assert event.product == message.get("product_id")
+        assert event.seq == message.get("seq")
+        assert event.venue_ms == message.get("time", message.get("timestamp"))
+        assert event.message == message
+    assert feed == "deposits_withdrawals" or events
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_recorded_frame_gives_exactly_one_event_that_carries_it(name: str) -> None:
+    payloads = frames(name)
+    events = Session([]).receive(payloads, NOW)
+    assert [getattr(event, "payload", None) for event in events] == [*map(redact, payloads)]
+
+
+def test_feeds_of_tomorrow_pass_with_their_products_and_kind() -> None:
+    events = Session([]).receive(frames("candles", kind="snapshot"), NOW)
+    [event] = events
+    assert isinstance(event, Data)
+    assert (event.feed, event.kind) == ("candles_trade_1m", "snapshot")
+    assert event.product == "PF_XBTUSD"
+
+
+def test_only_heartbeats_that_nobody_asked_for_are_quiet() -> None:
+    beat = frames("heartbeat", kind="delta")[0]
+    for wanted, quiet in (([TICKER, BEAT], True), ([Subscription("heartbeat")], False)):
+        event = only(Session(wanted), beat)
+        assert isinstance(event, Data)
+        assert event.quiet is quiet
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b'{"feed":"book","product_id":"A","seq":1,"side":"buy","price":1E+2,"qty":0,"time":"noon"}',
+        b'{"feed":"book","product_id":"A","seq":1,"time":1.5e12,"new":{"keys":[1,2]}}',
+        b'{"feed":"ticker","product_id":"PF_XBTUSD","note":"\xc3\xa9"}',
+        b' {"feed":\n"ticker",\t"product_id":"PF_XBTUSD"} ',
+        b'{"feed":"book","product_id":"A","seq":1,"pad":"' + b"x" * 5_000_000 + b'"}',
+        b'{"feed":"heartbeat","time":null}',
+        b'{"feed":"heartbeat","time":1e300,"seq":null,"event":null}',
+        b'{"feed":"heartbeat","timestamp":true}',
+    ],
+)
+def test_the_unusual_but_legal_is_data(payload: bytes) -> None:
+    event = only(Session([]), payload)
+    assert isinstance(event, Data)
+    assert event.payload is payload
+
+
+def test_a_time_with_a_fraction_is_a_time() -> None:
+    event = only(Session([]), b'{"feed":"heartbeat","time":1534262350627.9}')
+    assert isinstance(event, Data)
+    assert event.venue_ms == 1534262350627
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        (b"", "empty"),
+        (b"{", "not JSON"),
+        (b"<html>504 Gateway Time-out</html>", "not JSON"),
+        (b'{"feed":"ticker","product_id":"A","last":NaN}', "not JSON"),
+        (b'{"feed":"ticker","product_id":"A"}{}', "not JSON"),
+        (b"[]", "not a JSON object"),
+        (b"7", "not a JSON object"),
+        (b'"book"', "not a JSON object"),
+        (b"{}", "neither event nor feed"),
+        (b'{"feed":""}', "neither event nor feed"),
+        (b'{"feed":"ticker","x":' + b"[" * 5000 + b"]" * 5000 + b"}", "nested too deeply"),
+        (b'{"feed":"ticker","product_id":"\xff"}', "not UTF-8"),
+        (b'{"feed":"ticker","product_id":"A","x":"\xff"}', "not UTF-8"),
+        (b'{"feed":"ticker"}', "no product_id"),
+        (b'{"feed":"book","seq":1}', "no product_id"),
+        (b'{"feed":"book","product_id":"A"}', "no seq"),
+        (b'{"feed":"book_snapshot","product_id":"A","bids":[],"asks":[]}', "no seq"),
+        (b'{"feed":"trade","product_id":"A","seq":null}', "no seq"),
+        (b'{"feed":"trade","product_id":"A","seq":"12"}', "seq is no integer"),
+        (b'{"feed":"trade","product_id":"A","seq":1.0}', "seq is no integer"),
+        (b'{"feed":"trade","product_id":"A","seq":true}', "seq is no integer"),
+        (b'{"feed":"trade","product_id":7,"seq":1}', "product_id is no text"),
+        (b'{"feed":["book"]}', "feed is no text"),
+        (b'{"event":1}', "event is no text"),
+        (BinaryFrame(b'{"feed":"heartbeat"}'), "binary frame"),
+        (BinaryFrame(b"\x00\xff"), "binary frame"),
+    ],
+)
+def test_what_breaks_the_protocol_is_broken_and_says_how(payload: bytes, reason: str) -> None:
+    event = only(Session([]), payload)
+    assert event == Broken(payload=payload, received_ns=NOW, reason=reason)
+
+
+@given(st.lists(st.one_of(st.binary(), st.sampled_from([b'{"feed":"book"', b'{"event":"alert"}']))))
+def test_any_bytes_at_all_give_one_event_each_and_never_an_exception(payloads: list[bytes]) -> None:
+    session = Session([TICKER, ORDERS], DEMO)
+    session.outgoing(NOW)
+    events = session.receive(payloads, NOW)
+    assert [getattr(each, "payload", None) for each in events] == payloads
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+keys = st.sampled_from(
+    ["event", "feed", "product_id", "product_ids", "seq", "time", "timestamp", "message", "trades"]
+)
+values = json_values | st.sampled_from(
+    ["subscribed", "subscribed_failed", "alert", "challenge", "book", "ticker", "trade_snapshot"]
+)
+
+
+@given(st.dictionaries(keys, values))
+def test_any_object_gives_one_event_and_never_an_exception(message: dict[str, Any]) -> None:
+    session = Session([TICKER, ORDERS], DEMO)
+    session.outgoing(NOW)
+    payload = json.dumps(message).encode()
+    events = session.receive([payload], NOW)
+    assert getattr(events[0], "payload", None) is not None
+
+
+# Session ↔ Venue, wired in memory
+
+
+class StillMarket:
+    products = ("PF_XBTUSD", "PF_ETHUSD")
+
+    def snapshot(self, feed: str, product: str | None, now_ms: int) -> list[bytes]:
+        return []
+
+
+def converse(wanted: Sequence[Subscription], credentials: Credentials) -> Session:
+    """Both sides talk until neither has anything to say."""
+    challenges = (str(uuid.UUID(int=n)) for n in itertools.count())
+    conversation = Venue(
+        StillMarket(), {DEMO.key: DEMO.secret}, lambda: next(challenges)
+    ).converse()
+    session = Session(wanted, credentials)
+    session.receive(conversation.opened(), NOW)
+    now = NOW
+    while requests := session.outgoing(now):
+        for request in requests:
+            session.receive(conversation.receive(request, now // 1_000_000), now)
+        now += 1_000_000_000
+    return session
+
+
+def test_both_sides_agree_on_all_feeds() -> None:
+    wanted = [
+        Subscription(feed.name, "PF_XBTUSD" if feed.products == "required" else None)
+        for feed in FEEDS.values()
+    ]
+    session = converse(wanted, DEMO)
+    assert set(session.states.values()) == {"active"}
+    assert session.verdict is None
+
+
+def test_both_sides_agree_on_refusals() -> None:
+    wanted = [TICKER, Subscription("ticker", "PF_NOPEUSD"), Subscription("funding"), ORDERS]
+    session = converse(wanted, DEMO)
+    assert list(session.states.values()) == ["active", "refused", "refused", "active"]
+
+
+def test_a_key_that_the_venue_does_not_know_is_refused() -> None:
+    session = converse([ORDERS, TICKER], Credentials("other", DEMO.secret))
+    assert isinstance(session.verdict, Unwelcome)
+
+
+class Conversation(RuleBasedStateMachine):
+    """Whatever the venue says in whatever order: the books of what was asked stay right."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wanted = [TICKER, BOOK, ORDERS, FILLS, BEAT]
+        self.session = Session(self.wanted, DEMO)
+        self.now = NOW
+        self.requested = self.challenged = False
+
+    @rule(wait=st.integers(0, 12))
+    def ask(self, wait: int) -> None:
+        self.now += wait * 1_000_000_000
+        self.session.tick(self.now)
+        for text in self.session.outgoing(self.now):
+            request = json.loads(text)
+            self.requested |= request["event"] == "challenge"
+            if request["event"] == "subscribe" and FEEDS[request["feed"]].private:
+                assert self.challenged, "signed before a challenge came"
+                assert request["signed_challenge"]
+
+    @rule(which=st.sampled_from([TICKER, BOOK, ORDERS, FILLS, BEAT]))
+    def acknowledge(self, which: Subscription) -> None:
+        self.session.receive([ack(which)], self.now)
+
+    @rule(text=st.sampled_from(["Already subscribed", "Failed to subscribe to authenticated feed"]))
+    def say(self, text: str) -> None:
+        self.session.receive([alert(text)], self.now)
+
+    @rule(product=st.sampled_from(["PF_XBTUSD", "PF_OTHERUSD"]))
+    def refuse_product(self, product: str) -> None:
+        text = f"Couldn't subscribe to invalid product `{product}`"
+        self.session.receive([alert(text)], self.now)
+
+    @precondition(lambda self: not self.challenged)
+    @rule()
+    def challenge(self) -> None:
+        self.session.receive([CHALLENGE], self.now)
+        self.challenged = self.requested
+
+    @rule(which=st.sampled_from([TICKER, BOOK]))
+    def give_up(self, which: Subscription) -> None:
+        self.session.unsubscribe(which)
+
+    @invariant()
+    def every_subscription_is_in_one_state(self) -> None:
+        assert list(self.session.states) == self.wanted
+        states = {"queued", "waiting", "active", "refused", "left"}
+        assert set(self.session.states.values()) <= states
+
+
+Conversation.TestCase.settings = settings(max_examples=60, stateful_step_count=25)
+test_the_state_of_each_subscription_is_always_one_of_five = Conversation.TestCase

@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kfws.protocol import wire
+from kfws.protocol.auth import DEMO, signature
+from tests.frames_of import frame, frames, names
+
+
+def head(payload: bytes) -> wire.Head:
+    found = wire.read_head(payload)
+    assert isinstance(found, wire.Head)
+    return found
+
+
+@pytest.mark.parametrize("name", names())
+def test_both_ways_of_reading_a_head_agree_on_every_recorded_frame(name: str) -> None:
+    for payload in frames(name):
+        assert wire.read_typed(payload) == wire.read_head(payload)
+
+
+def test_the_head_of_a_book_delta() -> None:
+    [first, *_] = frames("book", kind="delta")
+    assert head(first) == wire.Head(
+        feed="book", product_id="PF_XBTUSD", seq=115358039, timestamp=1790359997729
+    )
+
+
+def test_the_head_of_a_control_message_has_an_event() -> None:
+    assert head(frame("connection", "first frame")) == wire.Head(event="info")
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        (b"", "empty"),
+        (b" ", "not JSON"),
+        (b"<html>", "not JSON"),
+        (b'{"feed":"book"', "not JSON"),
+        (b'{"a":NaN}', "not JSON"),
+        (b'{"a":1}{"b":2}', "not JSON"),
+        (b"\xef\xbb\xbf{}", "not JSON"),
+        (b"[]", "not a JSON object"),
+        (b"42", "not a JSON object"),
+        (b"null", "not a JSON object"),
+        (b'"book"', "not a JSON object"),
+        (b'{"a":"\xff"}', "not UTF-8"),
+        (b"\x00\xff", "not UTF-8"),
+        (b'{"a":"\xed\xa0\x80"}', "not UTF-8"),
+        (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "nested too deeply"),
+        (b'{"event":1}', "event is no text"),
+        (b'{"feed":["book"]}', "feed is no text"),
+        (b'{"product_id":7}', "product_id is no text"),
+        (b'{"seq":"7"}', "seq is no integer"),
+        (b'{"seq":7.5}', "seq is no integer"),
+        (b'{"seq":true}', "seq is no integer"),
+    ],
+)
+def test_a_broken_frame_gives_the_reason(payload: bytes, reason: str) -> None:
+    assert wire.read_head(payload) == reason
+
+
+def test_nulls_are_as_good_as_absent() -> None:
+    payload = b'{"event":null,"feed":null,"product_id":null,"seq":null,"time":null}'
+    assert head(payload) == wire.Head()
+
+
+def test_non_ascii_text_is_no_fault() -> None:
+    assert head('{"feed":"fills","username":"Zoë ⚡"}'.encode()).feed == "fills"
+
+
+@pytest.mark.parametrize(
+    ("time", "moment"),
+    [
+        (b"1791518718655", 1791518718655),
+        (b"1791518718655.7", 1791518718655),
+        (b"1.791518718655e12", 1791518718655),
+        (b"1e300", None),
+        (b'"2026-11-24T00:00:00Z"', None),
+        (b"true", None),
+        (b"{}", None),
+    ],
+)
+def test_a_time_of_an_odd_type_is_no_fault(time: bytes, moment: int | None) -> None:
+    found = head(b'{"feed":"heartbeat","time":' + time + b',"timestamp":' + time + b"}")
+    assert (found.time, found.timestamp) == (moment, moment)
+
+
+def test_unknown_keys_are_stepped_over() -> None:
+    assert head(b'{"feed":"book","new":{"deep":[1,2,{}]},"seq":7}').seq == 7
+
+
+@given(st.binary())
+def test_any_bytes_give_a_head_or_a_reason(payload: bytes) -> None:
+    assert isinstance(wire.read_head(payload), wire.Head | str)
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+KEYS = st.sampled_from(["event", "feed", "product_id", "seq", "time", "timestamp", "other"])
+
+
+@given(st.dictionaries(KEYS, VALUES))
+def test_what_the_strict_reader_takes_the_patient_one_takes_alike(fields: dict[str, Any]) -> None:
+    try:
+        payload = json.dumps(fields, allow_nan=False).encode("utf-8", "surrogatepass")
+        found = wire.read_typed(payload)
+    except (msgspec.DecodeError, ValueError):
+        return
+    assert wire.read_head(payload) == found
+
+
+def test_a_control_message_is_read_whole() -> None:
+    [challenge, *_] = [each for each in frames("challenge", kind="ack") if b"c100b894" in each]
+    assert wire.read_control(challenge) == {
+        "event": "challenge",
+        "message": "c100b894-1729-464d-ace1-52dbce11db42",
+    }
+
+
+def test_requests_are_worded_as_in_the_venues_examples() -> None:
+    ours = {
+        wire.subscribe("heartbeat", None),
+        wire.unsubscribe("heartbeat", None),
+        wire.subscribe("trade", "PF_XBTUSD"),
+        wire.unsubscribe("trade", "PF_XBTUSD"),
+        wire.challenge(DEMO.key),
+    }
+    theirs = [
+        payload.decode()
+        for name in ("heartbeat", "trade", "challenge")
+        for payload in frames(name, direction="c2s")
+    ]
+    assert ours < set(theirs)
+
+
+@pytest.mark.parametrize("event", ["subscribe", "unsubscribe"])
+def test_private_requests_are_signed_as_in_the_venues_examples(event: str) -> None:
+    signed = signature(DEMO, "c100b894-1729-464d-ace1-52dbce11db42")
+    request = wire.subscribe if event == "subscribe" else wire.unsubscribe
+    theirs = [each for each in frames("fills", direction="c2s") if f'"{event}"'.encode() in each]
+    assert request("fills", None, signed).encode() in theirs
+
+
+def test_a_json_ping_is_what_some_clients_send() -> None:
+    assert json.loads(wire.ping()) == {"event": "ping"}
+
+
+def test_echoed_secrets_are_overwritten_at_equal_length() -> None:
+    [echo] = [each for each in frames("fills", kind="ack") if b"signed_challenge" in each]
+    found = wire.redact(echo)
+    assert len(found) == len(echo)
+    fields = json.loads(found)
+    assert {fields["event"], fields["feed"]} <= {"subscribed", "unsubscribed", "fills"}
+    for key in ("api_key", "original_challenge", "signed_challenge"):
+        assert set(fields[key]) == {"*"}
+
+
+def test_a_payload_without_secrets_is_the_same_object() -> None:
+    for payload in frames("book"):
+        assert wire.redact(payload) is payload
+
+
+def test_a_challenge_of_the_venue_is_not_touched() -> None:
+    for payload in frames("challenge", kind="ack"):
+        assert wire.redact(payload) == payload
+
+
+@pytest.mark.parametrize(
+    ("payload", "redacted"),
+    [
+        (b'{"api_key" : "a\\/b\\"c"}', b'{"api_key" : "*******"}'),
+        (b'{"api_key":""}', b'{"api_key":""}'),
+        (b'{"api_key":null}', b'{"api_key":null}'),
+        (b'{"api_key":"torn off he', b'{"api_key":"***********'),
+        (b'{"note":"api_key","x":"y"}', b'{"note":"api_key","x":"y"}'),
+        (b'{"note":"\\"api_key\\":\\"x\\""}', b'{"note":"\\"api_key\\":\\"x\\""}'),
+    ],
+)
+def test_redaction_steps_over_escapes_and_reaches_torn_frames(
+    payload: bytes, redacted: bytes
+) -> None:
+    assert wire.redact(payload) == redacted
+
+
+@given(st.text(min_size=1), st.booleans())
+def test_no_echoed_key_survives_redaction(key: str, ascii_only: bool) -> None:
+    echo = {"event": "subscribed", "feed": "fills", "api_key": key}
+    payload = json.dumps(echo, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
+    found = wire.redact(payload)
+    assert len(found) == len(payload)
+    assert set(json.loads(found)["api_key"]) == {"*"}
