@@ -1,0 +1,1 @@
+"""Doors out: batches of Events → bytes. A sink knows no source."""

@@ -1,0 +1,69 @@
+"""One recorded line ↔ one Frame.
+
+A line is the payload with ``{"received_ns":…,`` spliced in front of its own first key, or one
+of the stream's own events. Nothing is decoded or built again on the way, so the payload comes
+back byte for byte, but for line breaks between its tokens, which are spaces on a tape.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+import orjson
+
+from kfws.protocol.events import Data
+
+__all__ = ["HEADER", "Frame", "one_line", "read", "stamp", "write"]
+
+HEADER = b'{"kfws":"header"'
+"""How every tape begins."""
+
+_OWN = b'{"kfws":'
+# 19 digits reach to the year 2286; more is no moment in nanoseconds.
+_STAMP = re.compile(rb'([ \t]*)\{"received_ns":(\d{1,19})(,?)')
+_BREAKS = bytes.maketrans(b"\r\n", b"  ")
+
+
+class Frame(NamedTuple):
+    """One complete text payload as it arrived, and when: nanoseconds since the epoch, UTC."""
+
+    payload: bytes
+    received_ns: int
+
+
+def one_line(payload: bytes) -> bytes:
+    """The payload without line breaks: JSON allows them between tokens only, as it does spaces."""
+    if b"\n" in payload or b"\r" in payload:
+        return payload.translate(_BREAKS)
+    return payload
+
+
+def stamp(payload: bytes, received_ns: int) -> bytes:
+    """The object with ``received_ns`` as its first key; line breaks inside stay."""
+    if payload.startswith(b'{"'):
+        return b'{"received_ns":%d,%b' % (received_ns, payload[1:])
+    before, _, after = payload.partition(b"{")
+    comma = b"" if after.lstrip().startswith(b"}") else b","
+    return b'%b{"received_ns":%d%b%b' % (before, received_ns, comma, after)
+
+
+def write(data: Data) -> bytes:
+    """The line of a message, without its line end."""
+    return one_line(stamp(data.payload, data.received_ns))
+
+
+def read(line: bytes) -> Frame | dict[str, Any]:
+    """The frame of a line, or the stream's own event that it is; a line end may follow.
+
+    The payload is not looked into: whether it is a message is for a Session to say.
+    Raises ValueError when the line is neither.
+    """
+    line = line.removesuffix(b"\n")
+    if line.startswith(_OWN):
+        event: dict[str, Any] = orjson.loads(line)
+        return event
+    found = _STAMP.match(line)
+    if found is None:
+        raise ValueError("no line of a tape: it does not begin with received_ns or kfws")
+    return Frame(found[1] + b"{" + line[found.end() :], int(found[2]))
