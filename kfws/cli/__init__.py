@@ -1,0 +1,1 @@
+"""The command line. Knows everyone; nobody knows it."""

@@ -1,0 +1,94 @@
+"""The Typer app, and the one place where an error becomes a sentence and a status."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from kfws import __version__
+from kfws.cli.commands.feeds import feeds
+from kfws.cli.commands.sim import sim
+from kfws.cli.commands.subscribe import subscribe
+from kfws.cli.env import Env
+from kfws.cli.exits import ExitStatus, status_of
+from kfws.errors import KfwsError
+
+__all__ = ["app", "main", "run"]
+
+_STATUSES = "\n\n".join(f"{each.value}  {each.meaning}" for each in ExitStatus)
+
+app = typer.Typer(
+    name="kfws",
+    help="Stream Kraken Futures feeds to the terminal, a pipe or files; every message is "
+    "accounted for.",
+    epilog=f"Exit status:\n\n{_STATUSES}",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(subscribe)
+app.command()(feeds)
+app.command()(sim)
+
+
+def _print_version(context: typer.Context, wanted: bool) -> None:
+    if wanted:
+        context.obj.print(f"kfws {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _options_of_all(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            help="Print the version and leave.",
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """The program: ends the process with an exit status."""
+    sys.exit(run(sys.argv[1:], Env.of_process()))
+
+
+def run(args: list[str], env: Env) -> int:
+    """Runs the command that ``args`` name; gives the exit status."""
+    try:
+        # Without standalone mode the parser raises its errors instead of printing them.
+        status = app(args, obj=env, prog_name="kfws", standalone_mode=False)
+        return status if isinstance(status, int) else ExitStatus.OK
+    except KfwsError as exc:
+        env.explain(exc)
+        return status_of(exc)
+    except KeyboardInterrupt:
+        return ExitStatus.INTERRUPT
+    except typer.Abort:
+        return ExitStatus.INTERRUPT
+    except Exception as exc:
+        usage = _usage_error(exc)
+        if usage is None:
+            env.explain_bug(exc)
+            return ExitStatus.BUG
+        env.explain(usage)
+        return ExitStatus.USAGE
+
+
+def _usage_error(exc: Any) -> KfwsError | None:
+    """The parser's error as one of ours; its classes are private to typer."""
+    from kfws.errors import UsageError
+
+    if not hasattr(exc, "format_message"):
+        return None
+    context = getattr(exc, "ctx", None)
+    command = context.command_path if context else "kfws"
+    message = str(exc.format_message()).replace("\n", " ").rstrip(".")
+    return UsageError(message[:1].lower() + message[1:], hint=f"`{command} --help` shows the way")

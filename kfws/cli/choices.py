@@ -1,0 +1,33 @@
+"""The closed choices of the command line. Light: every press of TAB imports this."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+__all__ = ["Format", "LogFormat", "VenueName"]
+
+
+class Format(StrEnum):
+    """How lines look on stdout, or in a file by its name."""
+
+    auto = "auto"
+    table = "table"
+    ndjson = "ndjson"
+    json = "json"
+    csv = "csv"
+    raw = "raw"
+
+
+class VenueName(StrEnum):
+    """The venues that have a name."""
+
+    live = "live"
+    demo = "demo"
+    sim = "sim"
+
+
+class LogFormat(StrEnum):
+    """How lines look on stderr."""
+
+    text = "text"
+    json = "json"

@@ -1,0 +1,1 @@
+"""One module per command: build a plan, run it."""

@@ -1,0 +1,240 @@
+"""``kfws subscribe``: the main job."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kfws.cli import options
+from kfws.cli.choices import Format, LogFormat
+from kfws.cli.env import Env
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kfws.cli.outlet import Outlet, Sink
+    from kfws.cli.plan import Output, Plan
+    from kfws.cli.talk import Talk
+    from kfws.protocol.auth import Credentials
+    from kfws.sources.live import Live
+
+__all__ = ["subscribe"]
+
+Feeds = Annotated[
+    str,
+    typer.Argument(
+        metavar="FEED[,FEED…]", help="Feeds; `kfws feeds` lists them.", show_default=False
+    ),
+]
+Products = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[PRODUCT…]",
+        help="Product ids such as PF_XBTUSD; @FILE names them line by line. "
+        "With a private feed they filter.",
+        show_default=False,
+    ),
+]
+
+
+def subscribe(
+    context: typer.Context,
+    feeds: Feeds,
+    products: Products = None,
+    env: options.EnvOption = None,
+    url: options.Url = None,
+    insecure: options.Insecure = False,
+    proxy: options.Proxy = None,
+    ca_file: options.CaFile = None,
+    compression: options.Compression = False,
+    force_feed: options.ForceFeed = False,
+    credentials: options.CredentialsFile = None,
+    credentials_command: options.CredentialsCommand = None,
+    format: options.FormatOption = Format.auto,
+    output: options.Output = None,
+    overwrite: options.Overwrite = False,
+    stamp: options.Stamp = False,
+    events: options.Events = False,
+    fields: options.Fields = None,
+    where: options.Where = None,
+    snapshots: options.Snapshots = True,
+    count: options.Count = None,
+    duration: options.Duration = None,
+    timeout: options.Timeout = None,
+    until: options.Until = None,
+    strict: options.Strict = False,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
+    log_format: options.LogFormatOption = LogFormat.text,
+    debug: options.Debug = False,
+) -> None:
+    """Stream feeds: to the screen, a pipe, or files.
+
+    Examples:
+
+        kfws subscribe ticker PF_XBTUSD PF_ETHUSD
+
+        kfws subscribe trade PF_XBTUSD --no-snapshots | jq .price
+
+        kfws subscribe book PF_XBTUSD -o book.ndjson.zst
+
+        kfws subscribe trade PF_XBTUSD --where 'side==buy and qty>=1'
+
+        kfws subscribe ticker PF_XBTUSD --env sim -n 1
+    """
+    import asyncio
+
+    from kfws.cli.plan import Typed, make_plan
+
+    world: Env = context.obj
+    talk = world.speak(verbose=verbose, quiet=quiet, debug=debug, log_format=log_format)
+    plan = make_plan(
+        Typed(
+            feeds=feeds,
+            products=products or (),
+            force_feed=force_feed,
+            env=env,
+            url=url,
+            insecure=insecure,
+            proxy=proxy,
+            ca_file=ca_file,
+            compression=compression,
+            format=format,
+            outputs=output or (),
+            overwrite=overwrite,
+            stamp=stamp,
+            events=events,
+            fields=fields,
+            snapshots=snapshots,
+            where=where,
+            until=until,
+            count=count,
+            duration=duration,
+            timeout=timeout,
+            strict=strict,
+        ),
+        stdout_is_terminal=world.stdout_is_terminal,
+        read_text=world.read_text,
+    )
+    for warning in plan.warnings:
+        talk.say("warning", "plan", warning)
+    key = world.credentials(plan, file=credentials, command=credentials_command)
+    asyncio.run(_run(plan, key, world, talk))
+
+
+async def _run(plan: Plan, key: Credentials | None, env: Env, talk: Talk) -> None:
+    import asyncio
+    from contextlib import AsyncExitStack
+
+    from kfws.cli.stream import Run
+    from kfws.sources.lookup import DaemonThreads
+
+    asyncio.get_running_loop().set_default_executor(DaemonThreads())
+    async with AsyncExitStack() as stack:
+        # Outputs first: a file that cannot be written is found before the venue is troubled.
+        outlets = list(_outlets(plan, env))
+        for _, outlet in outlets:
+            stack.callback(outlet.close)
+        url, header = plan.url, _header(plan)
+        if plan.venue == "sim":
+            from kfws.sim.server import SimOptions, serve
+
+            venue = await stack.enter_async_context(serve(SimOptions()))
+            url, header = venue.url, header | {"simulated": True, "seed": 1}
+            talk.say("warning", "simulated", "simulated market data: --env sim, not the venue")
+        run = Run(plan, outlets, talk, header=header)
+        await run.run(_source(plan, url, key))
+
+
+def _source(plan: Plan, url: str, key: Credentials | None) -> Live:
+    from kfws.protocol.session import Subscription
+    from kfws.sources.connection import Target
+    from kfws.sources.live import Live
+
+    proxy = plan.proxy or "environment"
+    target = Target(
+        url=url,
+        proxy=None if proxy == "none" or plan.is_loopback else proxy,
+        ca_file=plan.ca_file,
+        compression=plan.compression,
+        follow_redirects=not plan.is_private,
+    )
+    return Live(target, [Subscription(*each) for each in plan.subscriptions], key)
+
+
+def _outlets(plan: Plan, env: Env) -> Iterator[tuple[Output, Outlet]]:
+    """The outputs, opened. Raises OutputError."""
+    from pathlib import Path
+
+    from kfws.cli.outlet import FileOutlet, StdoutOutlet
+    from kfws.sinks.file import FileSink
+
+    for output in plan.outputs:
+        sink = _sink(output, plan, env)
+        if output.path is None:
+            yield output, StdoutOutlet(env.stdout, sink)
+            continue
+        file = FileSink(
+            Path(output.path),
+            compression=output.compression,
+            overwrite=plan.overwrite,
+            tape=output.is_tape,
+        )
+        file.open()
+        yield output, FileOutlet(file, sink)
+
+
+def _sink(output: Output, plan: Plan, env: Env) -> Sink:
+    match output.format:
+        case Format.raw:
+            from kfws.sinks.raw import Raw
+
+            return Raw()
+        case Format.json:
+            from kfws.sinks.json import Json
+
+            return Json(stamp=plan.stamp, events=plan.events, fields=plan.fields)
+        case Format.csv:
+            from kfws.sinks.csv import Csv
+
+            return Csv(feed=plan.feeds[0], fields=plan.fields)
+        case Format.table:
+            from kfws.sinks.table import Table
+
+            return Table(
+                feeds=plan.feeds,
+                fields=plan.fields,
+                events=plan.events,
+                color=env.color,
+                width=env.width,
+                zone=env.zone,
+            )
+        case _:
+            from kfws.sinks.ndjson import Ndjson
+
+            return Ndjson(
+                stamp=plan.stamp or output.is_tape,
+                events=plan.events or output.is_tape,
+                fields=plan.fields,
+            )
+
+
+def _header(plan: Plan) -> dict[str, Any]:
+    """What a tape says of itself in its first line."""
+    from kfws import __version__
+
+    header: dict[str, Any] = {
+        "version": __version__,
+        "venue": plan.venue or plan.url,
+        "feeds": plan.feeds,
+        "products": plan.products,
+    }
+    if plan.until is not None:
+        header["until"] = plan.until.text
+    if plan.where is not None or not plan.snapshots:
+        header["filter"] = {
+            "where": plan.where.text if plan.where else None,
+            "snapshots": plan.snapshots,
+        }
+    return header

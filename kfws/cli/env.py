@@ -1,0 +1,239 @@
+"""The only door to the outside: streams, terminal, environment, files, clock."""
+
+from __future__ import annotations
+
+import os
+import select
+import shlex
+import stat
+import sys
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import tzinfo
+
+    from kfws.cli.choices import LogFormat
+    from kfws.cli.plan import Plan
+    from kfws.cli.talk import Level, Talk
+    from kfws.errors import KfwsError
+    from kfws.protocol.auth import Credentials
+
+__all__ = ["Env", "LineWriter", "is_writable"]
+
+# More than a person reads; what a standing stderr would hold back is bounded by it.
+LINES_KEPT = 1000
+CLOSED = -1
+
+
+class LineWriter:
+    """Lines to a descriptor, without ever waiting for who reads it.
+
+    What does not fit is kept, up to 1000 lines, and tried again with the next line. A reader
+    that left is no fault.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._pending: deque[bytes] = deque(maxlen=LINES_KEPT)
+
+    def write(self, line: str) -> None:
+        self._pending.append(line.encode(errors="replace") + b"\n")
+        self.flush()
+
+    def flush(self) -> None:
+        """Writes what can be written now."""
+        try:
+            while self._pending and self._is_ready():
+                os.write(self._fd, self._pending[0])
+                self._pending.popleft()
+        except OSError:
+            self._pending.clear()
+
+    def _is_ready(self) -> bool:
+        return is_writable(self._fd)
+
+
+@dataclass(slots=True)
+class Env:
+    """What one run of the program sees of the world around it."""
+
+    environ: Mapping[str, str]
+    stdout: int = 1
+    stderr: LineWriter = field(default_factory=lambda: LineWriter(2))
+    stdout_is_terminal: bool = False
+    talk: Talk | None = None
+    """Set by the command once it knows how loud it may be."""
+    is_debug: bool = False
+
+    @classmethod
+    def of_process(cls) -> Env:
+        # A descriptor that was closed when we started may be any file's by now.
+        return cls(
+            environ=os.environ,
+            stdout=CLOSED if sys.stdout is None else 1,
+            stderr=LineWriter(CLOSED if sys.stderr is None else 2),
+            stdout_is_terminal=sys.stdout is not None and os.isatty(1),
+        )
+
+    @property
+    def width(self) -> int:
+        """Columns of the terminal that stdout is; 80 where nobody says."""
+        try:
+            return os.get_terminal_size(self.stdout).columns or 80
+        except OSError:
+            columns = self.environ.get("COLUMNS", "")
+            return int(columns) if columns.isdecimal() and int(columns) > 0 else 80
+
+    @property
+    def color(self) -> bool:
+        """Whether escapes are welcome on stdout (https://no-color.org)."""
+        dumb = self.environ.get("TERM", "") in ("", "dumb")
+        return self.stdout_is_terminal and not dumb and not self.environ.get("NO_COLOR")
+
+    @property
+    def zone(self) -> tzinfo:
+        """The zone of the person at the terminal."""
+        from datetime import datetime
+
+        zone = datetime.now().astimezone().tzinfo
+        assert zone is not None  # noqa: S101  # astimezone always sets one
+        return zone
+
+    # What is said
+
+    def speak(self, *, verbose: bool, quiet: bool, debug: bool, log_format: LogFormat) -> Talk:
+        """Sets how loud stderr is; gives what talks on it."""
+        from kfws.cli.talk import Talk
+
+        least: Level = "warning"
+        if debug:
+            least = "debug"
+        elif quiet:
+            least = "error"
+        elif verbose:
+            least = "info"
+        self.is_debug = debug
+        self.talk = Talk(self.stderr, least=least, as_json=log_format == "json")
+        return self.talk
+
+    def explain(self, error: KfwsError) -> None:
+        """Why the run is over, in one line; a signal needs no explanation."""
+        from kfws.cli.exits import status_of
+        from kfws.cli.talk import Talk
+        from kfws.errors import Interrupted
+
+        talk = self.talk or Talk(self.stderr)
+        if not isinstance(error, Interrupted):
+            code = type(error).__name__
+            talk.say("error", code, error.message, hint=error.hint, status=int(status_of(error)))
+        self._show_traceback(error)
+
+    def explain_bug(self, error: BaseException) -> None:
+        """The one line of an error that nobody foresaw."""
+        from kfws.cli.talk import Talk
+
+        talk = self.talk or Talk(self.stderr)
+        what = f"{type(error).__name__}: {error}".splitlines()[0]
+        hint = "" if self.is_debug else "--debug shows where; please report it"
+        talk.say("error", "bug", f"a bug in kfws: {what}", hint=hint)
+        self._show_traceback(error)
+
+    def _show_traceback(self, error: BaseException) -> None:
+        if self.is_debug:
+            import traceback
+
+            for line in "".join(traceback.format_exception(error)).splitlines():
+                self.stderr.write(line)
+
+    # What is read
+
+    def credentials(
+        self, plan: Plan, *, file: str | None, command: str | None
+    ) -> Credentials | None:
+        """The key for private feeds, first found wins; None where only public ones are asked for.
+
+        Raises Unwelcome. The simulator's own key is used with the simulator in the process.
+        """
+        from kfws.cli.secrets import from_environment, parse_credentials
+        from kfws.errors import Unwelcome
+        from kfws.protocol.auth import DEMO
+
+        if not plan.is_private:
+            return None
+        if file is not None:
+            return parse_credentials(self._read_private(file), file)
+        if command is not None:
+            return parse_credentials(_output_of(command), "--credentials-command")
+        if plan.venue == "sim":
+            return DEMO
+        found = from_environment(self.environ)
+        if found is None:
+            raise Unwelcome(
+                f"{', '.join(plan.private_feeds)} needs an API key",
+                hint="set KFWS_API_KEY and KFWS_API_SECRET, or give --credentials FILE",
+            )
+        return found
+
+    def _read_private(self, path: str) -> str:
+        from kfws.errors import Unwelcome
+
+        try:
+            mode = Path(path).stat().st_mode
+            if os.name == "posix" and stat.S_ISREG(mode) and mode & 0o077:
+                raise Unwelcome(
+                    f"{path} can be read by others than you", hint=f"chmod 600 {shlex.quote(path)}"
+                )
+            return Path(path).read_text(encoding="utf-8")
+        except OSError as exc:
+            raise Unwelcome(
+                f"{path} cannot be read: {exc.strerror}", hint="--credentials names a file"
+            ) from exc
+        except UnicodeDecodeError:
+            pass  # raised below: this error holds the file's bytes
+        raise Unwelcome(f"{path} is no text", hint="write api_key = … and api_secret = … into it")
+
+    def read_text(self, path: str) -> str:
+        """A file's text, or stdin's for ``-``; OSError or UnicodeDecodeError as open gives."""
+        return sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+
+    def print(self, text: str) -> None:
+        """A short answer on stdout, in one piece; a reader that left is no fault."""
+        try:
+            data = memoryview(text.encode(errors="replace"))
+            while data:
+                data = data[os.write(self.stdout, data) :]
+        except BrokenPipeError:
+            pass
+        except OSError as exc:
+            from kfws.errors import OutputError
+
+            raise OutputError(f"stdout cannot be written: {exc.strerror}") from exc
+
+
+def is_writable(fd: int) -> bool:
+    """Whether a write would not block; True where the system cannot tell."""
+    if not hasattr(select, "poll"):
+        return True
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    return bool(poll.poll(0))
+
+
+def _output_of(command: str) -> str:
+    """What a command such as `pass show kraken` prints; its stderr goes to ours."""
+    import subprocess
+
+    from kfws.errors import Unwelcome
+
+    # A shell on purpose: the user typed a command line.
+    done = subprocess.run(command, shell=True, stdout=subprocess.PIPE, check=False)  # noqa: S602
+    if done.returncode:
+        raise Unwelcome(
+            f"--credentials-command ended with status {done.returncode}",
+            hint="it must print api_key = … and api_secret = …",
+        )
+    return done.stdout.decode(errors="replace")

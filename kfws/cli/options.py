@@ -1,0 +1,248 @@
+"""Every option that commands share, defined once."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from kfws.cli.choices import Format, LogFormat, VenueName
+
+__all__ = [
+    "CaFile",
+    "Compression",
+    "Count",
+    "CredentialsCommand",
+    "CredentialsFile",
+    "Debug",
+    "Duration",
+    "EnvOption",
+    "Events",
+    "Fields",
+    "ForceFeed",
+    "FormatOption",
+    "Insecure",
+    "LogFormatOption",
+    "Output",
+    "Overwrite",
+    "Proxy",
+    "Quiet",
+    "Snapshots",
+    "Stamp",
+    "Strict",
+    "Timeout",
+    "Until",
+    "Url",
+    "Verbose",
+    "Where",
+]
+
+_VENUE = "Venue"
+_OUTPUT = "Output"
+_SELECT = "Selection"
+_END = "When to end"
+_TALK = "Talk (stderr)"
+
+
+EnvOption = Annotated[
+    VenueName | None,
+    typer.Option(
+        "--env",
+        help="Which venue; sim starts the simulator in the process. [default: live]",
+        rich_help_panel=_VENUE,
+        show_default=False,
+    ),
+]
+Url = Annotated[
+    str | None,
+    typer.Option(
+        "--url", metavar="URL", help="Another venue: wss://HOST/ws/v1.", rich_help_panel=_VENUE
+    ),
+]
+Insecure = Annotated[
+    bool,
+    typer.Option(
+        "--insecure",
+        help="Allow ws:// to other hosts than this one (never with credentials).",
+        rich_help_panel=_VENUE,
+    ),
+]
+Proxy = Annotated[
+    str | None,
+    typer.Option(
+        "--proxy",
+        metavar="URL",
+        help="HTTP or SOCKS proxy; `none` goes straight. [default: from the environment]",
+        rich_help_panel=_VENUE,
+        show_default=False,
+    ),
+]
+CaFile = Annotated[
+    str | None,
+    typer.Option(
+        "--ca-file",
+        metavar="FILE",
+        help="Trust these authorities (PEM) instead of the system's.",
+        rich_help_panel=_VENUE,
+    ),
+]
+Compression = Annotated[
+    bool,
+    typer.Option(
+        "--compression",
+        help="Offer permessage-deflate: less network, more CPU.",
+        rich_help_panel=_VENUE,
+    ),
+]
+ForceFeed = Annotated[
+    bool,
+    typer.Option(
+        "--force-feed",
+        help="Ask for feeds that kfws does not know.",
+        rich_help_panel=_VENUE,
+    ),
+]
+CredentialsFile = Annotated[
+    str | None,
+    typer.Option(
+        "--credentials",
+        metavar="FILE",
+        help="A file with api_key and api_secret, readable by you alone.",
+        rich_help_panel=_VENUE,
+    ),
+]
+CredentialsCommand = Annotated[
+    str | None,
+    typer.Option(
+        "--credentials-command",
+        metavar="CMD",
+        help="A command that prints api_key and api_secret.",
+        rich_help_panel=_VENUE,
+    ),
+]
+FormatOption = Annotated[
+    Format,
+    typer.Option(
+        "-f",
+        "--format",
+        help="Format on stdout; auto: table on a terminal, ndjson in a pipe.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+Output = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="PATH",
+        help="Write a file instead of stdout (repeatable; - is stdout). "
+        "The name governs: .ndjson .csv .json .raw, then .gz or .zst.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Replace a file that exists (a tape is appended to otherwise).",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+Stamp = Annotated[
+    bool,
+    typer.Option(
+        "--stamp",
+        help="Put received_ns (wall clock, ns) first in each line.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+Events = Annotated[
+    bool,
+    typer.Option(
+        "--events",
+        help="The stream's own events as objects with a kfws key.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+Fields = Annotated[
+    str | None,
+    typer.Option(
+        "--fields",
+        metavar="A,B",
+        help="Just these columns (csv, table) or keys (ndjson, json).",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+Where = Annotated[
+    str | None,
+    typer.Option(
+        "--where",
+        metavar="EXPR",
+        help="Pass on what matches, e.g. 'side==buy and qty>=10'.",
+        rich_help_panel=_SELECT,
+    ),
+]
+Snapshots = Annotated[
+    bool,
+    typer.Option(
+        "--snapshots/--no-snapshots",
+        help="Pass on snapshot messages.",
+        rich_help_panel=_SELECT,
+    ),
+]
+Until = Annotated[
+    str | None,
+    typer.Option(
+        "--until",
+        metavar="EXPR",
+        help="End after the first message that matches, e.g. 'last>50000'.",
+        rich_help_panel=_END,
+    ),
+]
+Count = Annotated[
+    int | None,
+    typer.Option("-n", "--count", metavar="N", help="End after N messages.", rich_help_panel=_END),
+]
+Duration = Annotated[
+    str | None,
+    typer.Option(
+        "--duration",
+        metavar="TIME",
+        help="End after this time: 30s, 5m, 1h30m.",
+        rich_help_panel=_END,
+    ),
+]
+Timeout = Annotated[
+    str | None,
+    typer.Option(
+        "--timeout",
+        metavar="TIME",
+        help="End (status 9) when no message came for this long.",
+        rich_help_panel=_END,
+    ),
+]
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict",
+        help="End on a refused subscription (5) or a broken frame (6).",
+        rich_help_panel=_END,
+    ),
+]
+Verbose = Annotated[
+    bool,
+    typer.Option(
+        "-v", "--verbose", help="Say what happens on the connection.", rich_help_panel=_TALK
+    ),
+]
+Quiet = Annotated[
+    bool, typer.Option("-q", "--quiet", help="Say errors only.", rich_help_panel=_TALK)
+]
+LogFormatOption = Annotated[
+    LogFormat,
+    typer.Option("--log-format", help="Lines for people or objects.", rich_help_panel=_TALK),
+]
+Debug = Annotated[
+    bool,
+    typer.Option("--debug", help="Say everything, and show tracebacks.", rich_help_panel=_TALK),
+]

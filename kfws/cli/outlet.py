@@ -1,0 +1,273 @@
+"""A sink's bytes on their way out of the process, in writes that never block.
+
+What cannot be written now waits here, and the loop that reads the venue goes on: Ctrl-C,
+signals and keepalive work while nobody reads our pipe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+import stat
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+from kfws.cli.env import is_writable
+from kfws.errors import OutputError
+from kfws.protocol.events import Event
+from kfws.sinks.file import FileSink
+
+__all__ = ["FileOutlet", "Outlet", "Sink", "StdoutOutlet"]
+
+# Above this an outlet is full: no batch is taken until its reader has read.
+FULL_BYTES = 256 * 1024
+# A pipe that is ready takes this much without blocking (PIPE_BUF on Linux, 512 at least).
+ATOMIC_BYTES = 512 if not hasattr(os, "fpathconf") else 4096
+
+
+class Sink(Protocol):
+    """Batches of events → bytes."""
+
+    def encode(self, events: Sequence[Event]) -> bytes | bytearray: ...
+
+
+class Outlet(Protocol):
+    """Where a sink's bytes go."""
+
+    name: str
+    sink: Sink
+    is_gone: bool
+    """Whether its reader left."""
+
+    @property
+    def is_full(self) -> bool: ...
+
+    @property
+    def pending(self) -> int:
+        """Bytes that are not out yet."""
+        ...
+
+    @property
+    def pending_lines(self) -> int: ...
+
+    def put(self, data: bytes | bytearray) -> None:
+        """Whole lines. Raises OutputError."""
+        ...
+
+    def sync(self, now_ns: int) -> None: ...
+
+    async def drain(self) -> None:
+        """Until there is room again, or the reader left."""
+        ...
+
+    async def flush(self) -> None:
+        """Until all is out, or the reader left."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class StdoutOutlet:
+    """A descriptor that we did not open: a pipe, a terminal, a file, a socket."""
+
+    def __init__(self, fd: int, sink: Sink) -> None:
+        self.name = "stdout"
+        self.sink = sink
+        self.is_gone = False
+        self._loop = asyncio.get_running_loop()
+        self._pending = bytearray()
+        self._room: asyncio.Future[None] | None = None
+        self._fault: OutputError | None = None
+        self._fd, self._own, self._kind = _without_blocking(fd)
+        self._watch_reader()
+
+    @property
+    def pending(self) -> int:
+        return len(self._pending)
+
+    @property
+    def pending_lines(self) -> int:
+        return self._pending.count(b"\n")
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._pending) > FULL_BYTES
+
+    def put(self, data: bytes | bytearray) -> None:
+        if self._fault:
+            raise self._fault
+        if self.is_gone or not data:
+            return
+        if self._pending:
+            self._pending += data
+            return
+        written = self._write(data)
+        if written < len(data) and not self.is_gone:
+            self._pending += memoryview(data)[written:]
+            self._loop.add_writer(self._fd, self._go_on)
+
+    def _write(self, data: bytes | bytearray) -> int:
+        """Writes what goes now; how many bytes went."""
+        view = memoryview(data)
+        written = 0
+        try:
+            while written < len(data):
+                written += self._write_some(view[written:])
+        except BlockingIOError:
+            pass
+        except (BrokenPipeError, ConnectionResetError):
+            self._reader_left()
+        except OSError as exc:
+            self._cut_back(data, written)
+            raise _output_error(self.name, exc) from exc
+        finally:
+            view.release()
+        return written
+
+    def _write_some(self, data: memoryview) -> int:
+        if self._kind == "polled":
+            # Not ours to make non-blocking: others may hold the same description.
+            if not is_writable(self._fd):
+                raise BlockingIOError
+            return os.write(self._fd, data[:ATOMIC_BYTES])
+        if self._kind == "socket":
+            with socket.socket(fileno=os.dup(self._fd)) as peer:
+                return peer.send(data, socket.MSG_DONTWAIT)
+        return os.write(self._fd, data)
+
+    def _cut_back(self, data: bytes | bytearray, written: int) -> None:
+        """A full disk under a redirect: leave whole lines behind."""
+        torn = written - (data.rfind(b"\n", 0, written) + 1)
+        if self._kind == "file" and torn:
+            try:
+                end = os.fstat(self._fd).st_size
+                if os.lseek(self._fd, 0, os.SEEK_CUR) == end:
+                    os.ftruncate(self._fd, end - torn)
+            except OSError:
+                pass  # the sentence about the full disk is what matters now
+
+    def _go_on(self) -> None:
+        try:
+            written = self._write(self._pending)
+        except OutputError as exc:
+            # Nobody to raise it to here; whoever puts or waits next hears of it.
+            self._fault = exc
+            written = 0
+            self._wake()
+        del self._pending[:written]
+        if not self._pending or self._fault:
+            self._loop.remove_writer(self._fd)
+        if not self.is_full:
+            self._wake()
+
+    def _watch_reader(self) -> None:
+        """A pipe reports that its reader left even while we have nothing to write."""
+        if self._kind == "pipe":
+            try:
+                self._loop.add_reader(self._fd, self._reader_left)
+            except (OSError, NotImplementedError):
+                self._kind = "pipe, unwatched"
+
+    def _reader_left(self) -> None:
+        self.is_gone = True
+        self._pending.clear()
+        self._unwatch()
+        self._wake()
+
+    def _unwatch(self) -> None:
+        if self._kind == "pipe":
+            self._loop.remove_reader(self._fd)
+        if self._kind != "file":
+            self._loop.remove_writer(self._fd)
+
+    def _wake(self) -> None:
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+
+    def sync(self, now_ns: int) -> None:
+        pass
+
+    async def drain(self) -> None:
+        while self.is_full and not self.is_gone:
+            await self._wait_for_room()
+
+    async def flush(self) -> None:
+        while self._pending and not self.is_gone:
+            await self._wait_for_room()
+
+    async def _wait_for_room(self) -> None:
+        if self._fault:
+            raise self._fault
+        self._room = self._loop.create_future()
+        try:
+            await self._room
+        finally:
+            self._room = None
+
+    def close(self) -> None:
+        self._unwatch()
+        if self._own:
+            os.close(self._fd)
+            self._own = False
+
+
+class FileOutlet:
+    """A file of ``-o``: a disk is as quick as a buffer, so its writes are done at once."""
+
+    is_gone = False
+    is_full = False
+    pending = pending_lines = 0
+
+    def __init__(self, file: FileSink, sink: Sink) -> None:
+        self.name = str(file.path)
+        self.sink = sink
+        self.file = file
+
+    def put(self, data: bytes | bytearray) -> None:
+        if data:
+            self.file.write(bytes(data), time.time_ns())
+
+    def sync(self, now_ns: int) -> None:
+        self.file.sync(now_ns)
+
+    async def drain(self) -> None:
+        pass
+
+    async def flush(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self.file.close()
+
+
+def _without_blocking(fd: int) -> tuple[int, bool, str]:
+    """A descriptor that does not block, whether we opened it, and what it is.
+
+    O_NONBLOCK belongs to the description, which a terminal shares with the shell and a pipe
+    with other writers. Linux opens a new one of the same pipe or terminal for us.
+    """
+    try:
+        mode = os.fstat(fd).st_mode
+    except OSError as exc:
+        raise OutputError("stdout is closed", hint="write to a file with -o PATH") from exc
+    if stat.S_ISSOCK(mode) and hasattr(socket, "MSG_DONTWAIT"):
+        return fd, False, "socket"
+    if not (stat.S_ISFIFO(mode) or os.isatty(fd)):
+        return fd, False, "file"
+    kind = "pipe" if stat.S_ISFIFO(mode) else "terminal"
+    try:
+        flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY
+        return os.open(f"/proc/self/fd/{fd}", flags), True, kind
+    except (OSError, AttributeError):
+        return fd, False, "polled"
+
+
+def _output_error(name: str, exc: OSError) -> OutputError:
+    if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+        return OutputError(f"disk full: {name} takes no more", hint="make room and start again")
+    if exc.errno == errno.EFBIG:
+        return OutputError(f"{name} reached the file size limit", hint="look at `ulimit -f`")
+    return OutputError(f"{name} cannot be written: {exc.strerror}", hint="write elsewhere with -o")

@@ -1,0 +1,346 @@
+"""What was typed → a Plan: all that a run needs, checked and complete. Pure."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import Literal
+from urllib.parse import urlsplit
+
+from kfws.cli.choices import Format, VenueName
+from kfws.cli.quantities import duration_s
+from kfws.cli.where import Expression, parse
+from kfws.errors import UsageError
+from kfws.protocol.feeds import FEEDS, nearest, spelled
+from kfws.protocol.products import is_glob, is_well_formed
+from kfws.sinks.columns import csv_columns, table_columns
+
+__all__ = ["Output", "Plan", "Typed", "make_plan"]
+
+
+URLS = {
+    VenueName.live: "wss://futures.kraken.com/ws/v1",
+    VenueName.demo: "wss://demo-futures.kraken.com/ws/v1",
+    VenueName.sim: "",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Typed:
+    """The options of ``kfws subscribe``, as they were typed."""
+
+    feeds: str
+    products: Sequence[str] = ()
+    force_feed: bool = False
+    env: VenueName | None = None
+    url: str | None = None
+    insecure: bool = False
+    proxy: str | None = None
+    ca_file: str | None = None
+    compression: bool = False
+    format: Format = Format.auto
+    outputs: Sequence[str] = ()
+    overwrite: bool = False
+    stamp: bool = False
+    events: bool = False
+    fields: str | None = None
+    snapshots: bool = True
+    where: str | None = None
+    until: str | None = None
+    count: int | None = None
+    duration: str | None = None
+    timeout: str | None = None
+    strict: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Where lines go: stdout (path None) or a file."""
+
+    path: str | None
+    format: Format
+    compression: Literal["gz", "zst"] | None = None
+
+    @property
+    def is_tape(self) -> bool:
+        return self.path is not None and self.format is Format.ndjson
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """All that a run needs."""
+
+    feeds: tuple[str, ...]
+    products: tuple[str, ...]
+    venue: VenueName | None
+    """None: the venue of ``url``."""
+    url: str
+    proxy: str | None
+    ca_file: str | None
+    compression: bool
+    outputs: tuple[Output, ...]
+    overwrite: bool
+    stamp: bool
+    events: bool
+    fields: tuple[str, ...]
+    snapshots: bool
+    where: Expression | None
+    until: Expression | None
+    count: int | None
+    duration_s: float | None
+    timeout_s: float | None
+    strict: bool
+    warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def private_feeds(self) -> tuple[str, ...]:
+        return tuple(name for name in self.feeds if name in FEEDS and FEEDS[name].private)
+
+    @property
+    def is_private(self) -> bool:
+        return bool(self.private_feeds)
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the venue is on this machine, where no proxy leads."""
+        return self.venue is VenueName.sim or _is_loopback(urlsplit(self.url).hostname or "")
+
+    @property
+    def subscriptions(self) -> tuple[tuple[str, str | None], ...]:
+        """What to ask the venue for, as (feed, product), in the order typed."""
+        return tuple(
+            (feed, product)
+            for feed in self.feeds
+            for product in (self.products if _goes_by_product(feed, self.products) else (None,))
+        )
+
+
+def make_plan(typed: Typed, *, stdout_is_terminal: bool, read_text: Callable[[str], str]) -> Plan:
+    """Checks what was typed. Raises UsageError with what to type instead."""
+    feeds = _feeds(typed.feeds, typed.force_feed)
+    products = _products(typed.products, read_text)
+    _match_up(feeds, products)
+    outputs = _outputs(typed, feeds, stdout_is_terminal)
+    fields = _fields(typed.fields)
+    _check_fields(fields, feeds, outputs)
+    venue, url = _place(typed, feeds)
+    return Plan(
+        feeds=feeds,
+        products=products,
+        venue=venue,
+        url=url,
+        proxy=typed.proxy,
+        ca_file=typed.ca_file,
+        compression=typed.compression,
+        outputs=outputs,
+        overwrite=typed.overwrite,
+        stamp=typed.stamp,
+        events=typed.events,
+        fields=fields,
+        snapshots=typed.snapshots,
+        where=parse(typed.where) if typed.where is not None else None,
+        until=parse(typed.until) if typed.until is not None else None,
+        count=_count(typed.count),
+        duration_s=duration_s(typed.duration) if typed.duration is not None else None,
+        timeout_s=duration_s(typed.timeout) if typed.timeout is not None else None,
+        strict=typed.strict,
+        warnings=_warnings(typed, outputs),
+    )
+
+
+# Feeds and products
+
+
+def _feeds(typed: str, force: bool) -> tuple[str, ...]:
+    names = [each.strip() for each in typed.split(",")]
+    if not all(names):
+        raise UsageError(f"a feed is missing in {typed!r}", hint="kfws subscribe ticker,trade …")
+    feeds = tuple(dict.fromkeys(each if each in FEEDS else spelled(each) for each in names))
+    for typed_name, feed in zip(names, map(spelled, names), strict=True):
+        if feed not in FEEDS and not force:
+            raise UsageError(
+                f"no feed {typed_name}{_similar(nearest(typed_name))}",
+                hint="`kfws feeds` lists them; --force-feed asks the venue all the same",
+            )
+    return feeds
+
+
+def _similar(names: Sequence[str]) -> str:
+    return f"; similar: {', '.join(names)}" if names else ""
+
+
+def _products(typed: Sequence[str], read_text: Callable[[str], str]) -> tuple[str, ...]:
+    names: list[str] = []
+    for each in typed:
+        names += _named_in(each[1:], read_text) if each.startswith("@") else each.split(",")
+    for name in names:
+        if is_glob(name):
+            raise UsageError(
+                f"{name} is a pattern; this version takes product ids only",
+                hint="name the products, e.g. PF_XBTUSD PF_ETHUSD, or @FILE with one a line",
+            )
+        if not is_well_formed(name):
+            raise UsageError(
+                f"{name!r} is no product id", hint="an id looks like PF_XBTUSD or FI_XBTUSD_261225"
+            )
+    return tuple(dict.fromkeys(names))
+
+
+def _named_in(path: str, read_text: Callable[[str], str]) -> list[str]:
+    try:
+        text = read_text(path)
+    except (OSError, UnicodeDecodeError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else "not text"
+        raise UsageError(f"@{path} cannot be read: {reason}", hint="one product a line") from exc
+    lines = (line.split("#")[0].strip() for line in text.splitlines())
+    names = [line for line in lines if line]
+    if not names:
+        raise UsageError(f"@{path} names no product", hint="one product a line")
+    return names
+
+
+def _goes_by_product(feed: str, products: Sequence[str]) -> bool:
+    """Whether a feed is asked for once per product; a feed that we do not know, if any is named."""
+    known = FEEDS.get(feed)
+    return known.products == "required" if known else bool(products)
+
+
+def _match_up(feeds: Sequence[str], products: Sequence[str]) -> None:
+    for feed in feeds:
+        if _goes_by_product(feed, products) and not products:
+            raise UsageError(f"{feed} needs a product", hint=f"kfws subscribe {feed} PF_XBTUSD")
+    private = any(feed in FEEDS and FEEDS[feed].private for feed in feeds)
+    if products and not private and not any(_goes_by_product(feed, products) for feed in feeds):
+        raise UsageError(
+            f"{', '.join(feeds)} takes no product", hint=f"kfws subscribe {','.join(feeds)}"
+        )
+
+
+# Outputs
+
+_FORMATS = {".csv": Format.csv, ".json": Format.json, ".raw": Format.raw}
+_COMPRESSIONS: dict[str, Literal["gz", "zst"]] = {".gz": "gz", ".zst": "zst"}
+
+
+def _outputs(typed: Typed, feeds: Sequence[str], is_terminal: bool) -> tuple[Output, ...]:
+    on_stdout = typed.format
+    if on_stdout is Format.auto:
+        on_stdout = Format.table if is_terminal else Format.ndjson
+    outputs = [
+        Output(None, on_stdout) if path == "-" else _file(path) for path in typed.outputs or ["-"]
+    ]
+    seen: set[str | None] = set()
+    for output in outputs:
+        name = posixpath.normpath(output.path) if output.path else None
+        if name in seen:
+            shown = output.path or "-"
+            raise UsageError(f"two outputs on {shown}", hint="give each -o a path of its own")
+        seen.add(name)
+        if output.format is Format.csv and len(feeds) > 1:
+            raise UsageError(
+                f"csv holds one feed, not {len(feeds)} ({', '.join(feeds)})",
+                hint="run one command per feed, or use ndjson",
+            )
+    return tuple(outputs)
+
+
+def _file(path: str) -> Output:
+    if "://" in path:
+        raise UsageError(f"{path.split('://')[0]}:// is no output of this version", hint="-o PATH")
+    if not path or path.endswith("/"):
+        raise UsageError(f"-o {path!r} names no file", hint="e.g. -o trades.ndjson.zst")
+    stem, ending = posixpath.splitext(path)
+    compression = _COMPRESSIONS.get(ending)
+    if compression:
+        ending = posixpath.splitext(stem)[1]
+    return Output(path, _FORMATS.get(ending, Format.ndjson), compression)
+
+
+def _fields(typed: str | None) -> tuple[str, ...]:
+    if typed is None:
+        return ()
+    names = tuple(each.strip() for each in typed.split(","))
+    if not all(names):
+        raise UsageError(f"a name is missing in --fields {typed!r}", hint="--fields price,qty")
+    return names
+
+
+def _check_fields(fields: Sequence[str], feeds: Sequence[str], outputs: Sequence[Output]) -> None:
+    for output in outputs if fields else ():
+        if output.is_tape:
+            raise UsageError(
+                f"--fields would thin out the tape {output.path}",
+                hint="a tape keeps messages whole; leave --fields away, or write .csv",
+            )
+        if output.format is Format.raw:
+            raise UsageError("raw is every frame as it came", hint="leave --fields away")
+        if output.format in (Format.csv, Format.table):
+            _check_columns(fields, feeds, output.format)
+
+
+def _check_columns(fields: Sequence[str], feeds: Sequence[str], format: Format) -> None:
+    columns = csv_columns if format is Format.csv else table_columns
+    known = {name for feed in feeds for name in columns(feed)}
+    for name in fields if known else ():
+        if name not in known:
+            raise UsageError(
+                f"{', '.join(feeds)} has no column {name}",
+                hint=f"columns: {','.join(sorted(known))}",
+            )
+
+
+def _warnings(typed: Typed, outputs: Sequence[Output]) -> tuple[str, ...]:
+    if typed.format is not Format.auto and all(output.path for output in outputs):
+        return (f"-f {typed.format} governs stdout, which is silent beside -o; add -o - for both",)
+    return ()
+
+
+# Where
+
+
+def _place(typed: Typed, feeds: Sequence[str]) -> tuple[VenueName | None, str]:
+    private = any(feed in FEEDS and FEEDS[feed].private for feed in feeds)
+    if typed.url is None:
+        venue = typed.env or VenueName.live
+        return venue, URLS[venue]
+    if typed.env is not None:
+        raise UsageError("--env and --url both name a venue", hint="leave one of them away")
+    try:
+        parts = urlsplit(typed.url)
+        host = parts.hostname
+        _ = parts.port
+    except ValueError as exc:
+        raise UsageError(f"--url {typed.url}: {exc}", hint=_URL_HINT) from exc
+    if parts.scheme not in ("ws", "wss") or not host:
+        raise UsageError(f"--url {typed.url} is no WebSocket address", hint=_URL_HINT)
+    if parts.username or parts.password or parts.fragment:
+        raise UsageError("--url takes no user, password or fragment", hint=_URL_HINT)
+    if parts.scheme == "ws" and not _is_loopback(host):
+        if private:
+            raise UsageError(
+                f"credentials never go over plain ws:// to {host}", hint=f"wss://{host}…"
+            )
+        if not typed.insecure:
+            raise UsageError(
+                f"ws:// to {host} is not encrypted",
+                hint="use wss://, or --insecure if you mean it",
+            )
+    return None, typed.url
+
+
+_URL_HINT = "e.g. --url wss://futures.kraken.com/ws/v1"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def _count(typed: int | None) -> int | None:
+    if typed is not None and typed < 1:
+        raise UsageError(f"-n {typed}: nothing to wait for", hint="-n 1 or more")
+    return typed

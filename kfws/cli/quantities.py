@@ -1,0 +1,67 @@
+"""Lengths of time and sizes as people type them: ``1m30s``, ``250ms``, ``64MB``, ``1GiB``."""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import UTC, datetime
+from typing import NoReturn
+
+from kfws.errors import UsageError
+
+__all__ = ["duration_s", "moment_ms", "size_bytes"]
+
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_POWERS = {"": 0.0, "k": 1.0, "m": 2.0, "g": 3.0, "t": 4.0}
+
+_NUMBER = r"[0-9]+(?:\.[0-9]+)?"
+_PART = re.compile(rf"({_NUMBER})(ms|s|m|h|d)")
+_DURATION = re.compile(rf"(?:{_NUMBER}(?:ms|s|m|h|d))+")
+_SIZE = re.compile(rf"({_NUMBER})([kmgt]?)(i?)b?", re.IGNORECASE)
+
+
+def duration_s(typed: str) -> float:
+    """Seconds; a bare number is seconds already. Positive and finite, else UsageError."""
+    text = typed.strip()
+    if re.fullmatch(_NUMBER, text):
+        text += "s"
+    if not _DURATION.fullmatch(text):
+        _refuse(typed, "a duration", "30s, 250ms, 5m, 1h, 2d or 1m30s")
+    seconds = sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(text))
+    if not 0 < seconds < math.inf:
+        _refuse(typed, "a duration above zero", "30s, 250ms, 5m, 1h, 2d or 1m30s")
+    return seconds
+
+
+def moment_ms(typed: str) -> int:
+    """Epoch milliseconds of an ISO 8601 time (UTC where no zone is named), or of such a number."""
+    text = typed.strip()
+    if text.isdecimal() and len(text) <= 15:
+        return int(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        _refuse(typed, "a moment", "2026-11-24T16:00:00Z or epoch milliseconds")
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return round(moment.timestamp() * 1000)
+
+
+def size_bytes(typed: str) -> int:
+    """Bytes: k, M, G, T are powers of 1000, Ki, Mi, Gi, Ti of 1024, a ``B`` behind is optional.
+
+    At least one byte, else UsageError.
+    """
+    found = _SIZE.fullmatch(typed.strip())
+    if found is None or (found[3] and not found[2]):
+        _refuse(typed, "a size", "64MB, 512k or 1GiB")
+    thousand = 1024.0 if found[3] else 1000.0
+    size: float = float(found[1]) * thousand ** _POWERS[found[2].lower()]
+    if not 1 <= size < math.inf:
+        _refuse(typed, "a size of at least one byte", "64MB, 512k or 1GiB")
+    return round(size)
+
+
+def _refuse(typed: str, what: str, examples: str) -> NoReturn:
+    shown = typed if len(typed) <= 40 else typed[:40] + "…"
+    raise UsageError(f"{shown!r} is not {what}", hint=f"type it as in {examples}")

@@ -1,0 +1,330 @@
+"""The loop: take a batch, select, write, enough?
+
+Here a run begins and ends. What was asked for stands in the Plan, what comes are batches of
+Events, where they go are Outlets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator, Sequence
+from contextlib import aclosing
+from typing import Any, Protocol
+
+from kfws.cli.narrator import Narrator
+from kfws.cli.outlet import Outlet
+from kfws.cli.plan import Output, Plan
+from kfws.cli.select import Selection
+from kfws.cli.signals import leave_on_signals, leaving_signals
+from kfws.cli.talk import Talk
+from kfws.errors import (
+    Interrupted,
+    KfwsError,
+    NothingCame,
+    OutputError,
+    ProtocolBroken,
+)
+from kfws.errors import (
+    Refused as AllRefused,
+)
+from kfws.protocol.events import Broken, Data, Event, Opened, Refused, Report
+
+__all__ = ["Run"]
+
+SYNC_EVERY_S = 1.0
+# What is held back when a signal comes gets this long; then the connection is closed (0.4 s).
+FLUSH_ON_SIGNAL_S = 0.3
+
+
+class Source(Protocol):
+    """Where batches of events come from."""
+
+    def events(self) -> AsyncGenerator[list[Event]]: ...
+
+    def rest(self) -> Iterable[list[Event]]:
+        """What came and was not handed out before ``events`` was closed."""
+        ...
+
+
+class Run:
+    """One run of the stream, from the first batch to the last flush."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        outlets: Sequence[tuple[Output, Outlet]],
+        talk: Talk,
+        *,
+        header: dict[str, Any],
+    ) -> None:
+        self._plan = plan
+        self._outlets = list(outlets)
+        self._talk = talk
+        self._header = header
+        self._narrator = Narrator(talk)
+        self._selection = Selection(
+            where=plan.where,
+            snapshots=plan.snapshots,
+            products=frozenset(plan.products),
+            asked=frozenset(plan.feeds),
+        )
+        self._loop = asyncio.get_running_loop()
+        self._started_at = self._last_at = self._loop.time()
+        self._at_work: asyncio.Task[None] | None = None
+        self._is_over = False
+        self._ending: KfwsError | None = None
+        self._left = plan.count
+        self._matched = False
+        self._connections = self._messages = self._bytes = self._broken = self._refused = 0
+
+    async def run(self, source: Source) -> None:
+        """Streams until a limit, a signal, or an error; then flushes and closes all outputs.
+
+        Raises KfwsError when the run did not end as the user wished.
+        """
+        self._take_signals()
+        try:
+            error = await self._stream(source)
+            error = await self._flush(error)
+            error = self._close(error)
+        finally:
+            self._give_signals_back()
+        if error is not None:
+            raise error
+
+    async def _stream(self, source: Source) -> KfwsError | None:
+        self._at_work = asyncio.create_task(self._take_all(source.events()))
+        watchers = [asyncio.create_task(each) for each in self._watchers()]
+        try:
+            await self._at_work
+        except asyncio.CancelledError:
+            if not self._is_over:
+                raise
+            self._take_rest(source)
+        except KfwsError as exc:
+            return exc
+        finally:
+            for each in watchers:
+                each.cancel()
+        unmatched = self._plan.until is not None and not self._matched
+        if unmatched and self._ending is None and self._outlets:
+            return NothingCame(f"no message matched --until {self._header['until']!r}")
+        return self._ending
+
+    def _take_rest(self, source: Source) -> None:
+        """Somebody ended the run in between; what came by then is passed on all the same."""
+        try:
+            for events in source.rest():
+                self._take(events)
+        except KfwsError as exc:
+            self._ending = self._ending or exc
+
+    async def _take_all(self, source: AsyncGenerator[list[Event]]) -> None:
+        self._report("header", self._header)
+        async with aclosing(source) as batches:
+            async for events in batches:
+                self._take(events)
+                if self._is_over:
+                    return
+                for _, outlet in self._outlets:
+                    if outlet.is_full:
+                        await outlet.drain()
+                self._drop_those_gone()
+
+    # One batch
+
+    def _take(self, events: list[Event]) -> None:
+        chosen = self._cut(self._selection.choose(events))
+        self._narrator.go_on()
+        messages = [each for each in chosen if type(each) is Data]
+        if messages:
+            self._last_at = self._loop.time()
+            self._messages += len(messages)
+            self._bytes += sum([len(each.payload) for each in messages])
+        if len(messages) < len(events):
+            self._look_at(events)
+        for output, outlet in self._outlets:
+            batch = self._for_raw(events, chosen) if output.format == "raw" else chosen
+            outlet.put(outlet.sink.encode(batch))
+        self._drop_those_gone()
+        if self._plan.strict:
+            _be_strict(events)
+
+    def _cut(self, chosen: list[Event]) -> list[Event]:
+        """What is left of a batch when a limit falls into it."""
+        if self._left is None and self._plan.until is None:
+            return chosen
+        for at, event in enumerate(chosen):
+            if type(event) is not Data:
+                continue
+            if self._left is not None:
+                self._left -= 1
+                self._is_over |= self._left == 0
+            if self._plan.until is not None and self._plan.until.matches(event.message):
+                self._matched = self._is_over = True
+            if self._is_over:
+                return chosen[: at + 1]
+        return chosen
+
+    def _for_raw(self, events: list[Event], chosen: list[Event]) -> list[Event]:
+        """Every frame as it came, but for the messages that were filtered out or cut off."""
+        if chosen is events:
+            return events
+        kept = {id(each) for each in chosen}
+        if self._is_over:
+            last = max(at for at, each in enumerate(events) if id(each) in kept)
+            events = events[: last + 1]
+        return [each for each in events if id(each) in kept or (type(each) is Data and each.quiet)]
+
+    def _look_at(self, events: list[Event]) -> None:
+        for event in events:
+            if type(event) is Data:
+                continue
+            self._broken += isinstance(event, Broken)
+            self._refused += isinstance(event, Refused) and not event.quiet
+            if isinstance(event, Opened):
+                self._connections += 1
+            self._narrator.tell(event)
+
+    def _drop_those_gone(self) -> None:
+        gone = [pair for pair in self._outlets if pair[1].is_gone]
+        if not gone:
+            return
+        self._outlets = [pair for pair in self._outlets if not pair[1].is_gone]
+        for _, outlet in gone:
+            outlet.close()
+            if self._outlets:
+                self._talk.say("warning", "reader-left", f"the reader of {outlet.name} left")
+        if not self._outlets:
+            self._end(None)
+
+    # The stream's own words
+
+    def _report(self, name: str, fields: dict[str, Any]) -> None:
+        """A header opens every tape; totals end every output that carries our events."""
+        report: list[Event] = [Report(received_ns=time.time_ns(), name=name, fields=fields)]
+        for output, outlet in self._outlets:
+            if output.is_tape or name != "header":
+                outlet.put(outlet.sink.encode(report))
+
+    def _totals(self) -> dict[str, Any]:
+        return {
+            "messages": self._messages,
+            "bytes": self._bytes,
+            "connections": self._connections,
+            "broken": self._broken,
+            "refused": self._refused,
+            "duration_s": round(self._loop.time() - self._started_at, 3),
+        }
+
+    # When to end
+
+    def _end(self, ending: KfwsError | None) -> None:
+        """Ends the run from outside the pump; the first reason counts, but for a signal."""
+        if self._is_over and not isinstance(ending, Interrupted):
+            return
+        self._is_over = True
+        self._ending = ending
+        if self._at_work is not None:
+            self._at_work.cancel()
+
+    def _watchers(self) -> Iterator[Coroutine[None, None, None]]:
+        yield self._sync_files()
+        if self._plan.duration_s is not None:
+            yield self._end_after(self._plan.duration_s)
+        if self._plan.timeout_s is not None:
+            yield self._end_when_silent(self._plan.timeout_s)
+
+    async def _sync_files(self) -> None:
+        while True:
+            await asyncio.sleep(SYNC_EVERY_S)
+            try:
+                for _, outlet in self._outlets:
+                    outlet.sync(time.time_ns())
+            except OutputError as exc:
+                self._end(exc)
+
+    async def _end_after(self, duration_s: float) -> None:
+        await asyncio.sleep(duration_s)
+        self._end(None)
+
+    async def _end_when_silent(self, timeout_s: float) -> None:
+        while True:
+            await asyncio.sleep(max(0.001, self._last_at + timeout_s - self._loop.time()))
+            if any(outlet.is_full for _, outlet in self._outlets):
+                self._last_at = self._loop.time()  # our reader is slow, the venue is not silent
+            elif self._loop.time() >= self._last_at + timeout_s:
+                self._end(NothingCame(f"no message came for {timeout_s:g} s (--timeout)"))
+
+    def _take_signals(self) -> None:
+        for each in leaving_signals():
+            try:
+                self._loop.add_signal_handler(each, self._end, Interrupted(each))
+            except NotImplementedError:  # Windows
+                signal.signal(each, self._on_signal)
+
+    def _on_signal(self, signum: int, _frame: object) -> None:
+        self._loop.call_soon_threadsafe(self._end, Interrupted(signum))
+
+    def _give_signals_back(self) -> None:
+        for each in leaving_signals():
+            try:
+                self._loop.remove_signal_handler(each)
+            except NotImplementedError:
+                pass
+        leave_on_signals()
+
+    # Leaving
+
+    async def _flush(self, error: KfwsError | None) -> KfwsError | None:
+        """All that came goes out; a slow reader is waited for, unless a signal came."""
+        self._at_work = asyncio.create_task(self._flush_all())
+        patience = FLUSH_ON_SIGNAL_S if isinstance(error, Interrupted) else None
+        try:
+            await asyncio.wait_for(self._at_work, patience)
+        except TimeoutError:
+            pass
+        except asyncio.CancelledError:
+            error = self._ending
+        except OutputError as exc:
+            error = error or exc
+        for _, outlet in self._outlets:
+            if outlet.pending:
+                self._talk.say(
+                    "warning",
+                    "not-written",
+                    f"{outlet.pending_lines} lines were not written: "
+                    f"the reader of {outlet.name} stands still",
+                    lines=outlet.pending_lines,
+                )
+        return error
+
+    async def _flush_all(self) -> None:
+        self._report("totals", self._totals())
+        for _, outlet in self._outlets:
+            await outlet.flush()
+
+    def _close(self, error: KfwsError | None) -> KfwsError | None:
+        for _, outlet in self._outlets:
+            try:
+                outlet.close()
+            except OutputError as exc:
+                error = error or exc
+        self._narrator.sum_up(self._totals(), error)
+        return error
+
+
+def _be_strict(events: Sequence[Event]) -> None:
+    for event in events:
+        if isinstance(event, Broken):
+            raise ProtocolBroken(
+                f"the venue sent a broken frame: {event.reason}", hint="--strict was given"
+            )
+        if isinstance(event, Refused) and not event.quiet:
+            raise AllRefused(
+                f"the venue refused {event.feed} {event.product or ''}".rstrip()
+                + f": {event.message}",
+                hint="--strict was given",
+            )

@@ -1,0 +1,66 @@
+"""The real program in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import IO, Any
+
+KFWS = (sys.executable, "-m", "kfws")
+PATIENCE_S = 30
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The environment without what a developer's shell may hold."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("KFWS_", "KRAKEN_")) and name.lower() not in _PROXIES
+    }
+    return kept | more
+
+
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy", "socks_proxy", "wss_proxy", "ws_proxy")
+
+
+def run(*args: str, input: str = "", **more: Any) -> subprocess.CompletedProcess[str]:
+    """Runs the program to its end."""
+    return subprocess.run(
+        [*KFWS, *args],
+        input=input,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        env=more.pop("env", None) or environment(),
+        check=False,
+        **more,
+    )
+
+
+def start(
+    *args: str, stdout: int | IO[Any] = subprocess.PIPE, **more: Any
+) -> subprocess.Popen[str]:
+    """Starts the program; its stderr is a pipe of text."""
+    return subprocess.Popen(
+        [*KFWS, *args],
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=more.pop("env", None) or environment(),
+        **more,
+    )
+
+
+def end(program: subprocess.Popen[str], signum: signal.Signals) -> tuple[str, int]:
+    """Sends a signal and waits: stderr to its end, and the exit status."""
+    program.send_signal(signum)
+    _, err = program.communicate(timeout=PATIENCE_S)
+    return err, program.returncode
+
+
+def lines(text: str) -> Sequence[str]:
+    """Lines without the one that says that the market is simulated."""
+    return [line for line in text.splitlines() if "simulated market data" not in line]

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import contextlib
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kfws.cli.quantities import duration_s, moment_ms, size_bytes
+from kfws.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    ("typed", "seconds"),
+    [
+        ("30s", 30),
+        ("5m", 300),
+        ("1h", 3600),
+        ("2d", 172800),
+        ("250ms", 0.25),
+        ("1m30s", 90),
+        ("1h1m1s1ms", 3661.001),
+        ("10", 10),
+        ("0.5", 0.5),
+        ("1.5h", 5400),
+        (" 10s ", 10),
+    ],
+)
+def test_a_duration_is_seconds(typed: str, seconds: float) -> None:
+    assert duration_s(typed) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "",
+        " ",
+        "s",
+        "five",
+        "-5s",
+        "5 s",
+        "5S",
+        "1m30",
+        "1e3",
+        "1.s",
+        ".5s",
+        "nan",
+        "inf",
+        "٣s",
+        "5µs",
+    ],
+)
+def test_what_is_no_duration_is_quoted_with_what_to_type(typed: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        duration_s(typed)
+    assert caught.value.message == f"{typed!r} is not a duration"
+    assert "30s" in caught.value.hint
+
+
+@pytest.mark.parametrize("typed", ["0", "0s", "0.0h0ms", "9" * 400, "9" * 400 + "d"])
+def test_a_duration_is_positive_and_finite(typed: str) -> None:
+    with pytest.raises(UsageError, match="is not a duration above zero") as caught:
+        duration_s(typed)
+    assert len(caught.value.message) < 100
+
+
+@pytest.mark.parametrize(
+    ("typed", "epoch_ms"),
+    [
+        ("1791518718655", 1791518718655),
+        ("0", 0),
+        ("2026-11-24T16:00:00Z", 1795536000000),
+        ("2026-11-24T16:00:00", 1795536000000),
+        ("2026-11-24T17:00:00.250+01:00", 1795536000250),
+        (" 2026-11-24 ", 1795478400000),
+    ],
+)
+def test_a_moment_is_epoch_milliseconds(typed: str, epoch_ms: int) -> None:
+    assert moment_ms(typed) == epoch_ms
+
+
+@pytest.mark.parametrize("typed", ["", "now", "24.11.2026", "2026-13-01", "1" * 16, "-1"])
+def test_what_is_no_moment_is_quoted_with_what_to_type(typed: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        moment_ms(typed)
+    assert caught.value.message == f"{typed!r} is not a moment"
+    assert "2026-11-24T16:00:00Z" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("typed", "size"),
+    [
+        ("64MB", 64_000_000),
+        ("64M", 64_000_000),
+        ("64mb", 64_000_000),
+        ("1GiB", 2**30),
+        ("1Gi", 2**30),
+        ("512k", 512_000),
+        ("512KiB", 512 * 1024),
+        ("2T", 2 * 10**12),
+        ("1TiB", 2**40),
+        ("100", 100),
+        ("100B", 100),
+        ("1.5kB", 1500),
+        (" 1k ", 1000),
+    ],
+)
+def test_a_size_is_bytes(typed: str, size: int) -> None:
+    assert size_bytes(typed) == size
+
+
+@pytest.mark.parametrize(
+    "typed", ["", "MB", "-1MB", "1 MB", "1PB", "1iB", "1e6", "1MBs", "0x10", "٣k"]
+)
+def test_what_is_no_size_is_quoted_with_what_to_type(typed: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        size_bytes(typed)
+    assert caught.value.message == f"{typed!r} is not a size"
+    assert "64MB" in caught.value.hint
+
+
+@pytest.mark.parametrize("typed", ["0", "0.5", "0MB", "9" * 400])
+def test_a_size_is_at_least_one_byte_and_finite(typed: str) -> None:
+    with pytest.raises(UsageError, match="is not a size of at least one byte"):
+        size_bytes(typed)
+
+
+@given(st.text() | st.from_regex(r"[0-9.]*(ms|s|m|h|d|k|M|GiB)?[0-9]*", fullmatch=True))
+def test_any_text_is_a_quantity_or_a_usage_error(text: str) -> None:
+    for read in (duration_s, size_bytes):
+        try:
+            found = read(text)
+        except UsageError as error:
+            assert error.hint  # noqa: PT017 - either outcome is right, a crash is not
+        else:
+            assert 0 < found < math.inf
+    with contextlib.suppress(UsageError):
+        moment_ms(text)
