@@ -59,6 +59,9 @@ def sim(
     tls_key: Annotated[
         str | None, typer.Option("--tls-key", metavar="FILE", help="Its private key (PEM).")
     ] = None,
+    compression: Annotated[
+        bool, typer.Option("--compression", help="Take permessage-deflate where it is offered.")
+    ] = False,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
     log_format: options.LogFormatOption = LogFormat.text,
@@ -95,6 +98,7 @@ def sim(
         products=products,
         tls_cert=tls_cert,
         tls_key=tls_key,
+        compression=compression,
     )
     asyncio.run(_serve(options_, talk))
 

@@ -133,14 +133,15 @@ async def _run(plan: Plan, key: Credentials | None, env: Env, talk: Talk) -> Non
     asyncio.get_running_loop().set_default_executor(DaemonThreads())
     async with AsyncExitStack() as stack:
         # Outputs first: a file that cannot be written is found before the venue is troubled.
-        outlets = list(_outlets(plan, env))
-        for _, outlet in outlets:
+        outlets = []
+        for output, outlet in _outlets(plan, env, talk):
             stack.callback(outlet.close)
+            outlets.append((output, outlet))
         url, header = plan.url, _header(plan)
         if plan.venue == "sim":
             from kfws.sim.server import SimOptions, serve
 
-            venue = await stack.enter_async_context(serve(SimOptions()))
+            venue = await stack.enter_async_context(serve(SimOptions(compression=plan.compression)))
             url, header = venue.url, header | {"simulated": True, "seed": 1}
             talk.say("warning", "simulated", "simulated market data: --env sim, not the venue")
         run = Run(plan, outlets, talk, header=header)
@@ -163,17 +164,17 @@ def _source(plan: Plan, url: str, key: Credentials | None) -> Live:
     return Live(target, [Subscription(*each) for each in plan.subscriptions], key)
 
 
-def _outlets(plan: Plan, env: Env) -> Iterator[tuple[Output, Outlet]]:
+def _outlets(plan: Plan, env: Env, talk: Talk) -> Iterator[tuple[Output, Outlet]]:
     """The outputs, opened. Raises OutputError."""
     from pathlib import Path
 
-    from kfws.cli.outlet import FileOutlet, StdoutOutlet
+    from kfws.cli.outlet import DescriptorOutlet, FileOutlet
     from kfws.sinks.file import FileSink
 
     for output in plan.outputs:
         sink = _sink(output, plan, env)
         if output.path is None:
-            yield output, StdoutOutlet(env.stdout, sink)
+            yield output, DescriptorOutlet(env.stdout, sink)
             continue
         file = FileSink(
             Path(output.path),
@@ -182,7 +183,18 @@ def _outlets(plan: Plan, env: Env) -> Iterator[tuple[Output, Outlet]]:
             tape=output.is_tape,
         )
         file.open()
-        yield output, FileOutlet(file, sink)
+        if file.torn_bytes:
+            talk.say(
+                "warning",
+                "torn",
+                f"{output.path} was torn: its last {file.torn_bytes} bytes, no whole line, "
+                f"are in {output.path}.torn now",
+            )
+        pipe = file.hand_over()
+        if pipe is None:
+            yield output, FileOutlet(file, sink)
+        else:
+            yield output, DescriptorOutlet(pipe, sink, name=output.path, own=True)
 
 
 def _sink(output: Output, plan: Plan, env: Env) -> Sink:

@@ -1,0 +1,371 @@
+"""The simulated venue behind a real WebSocket server.
+
+Rule of this room: it moves bytes and time, and knows nothing of what they mean. One task
+advances the market and writes what came of it, many frames in one write for each connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import time
+import uuid
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
+from random import Random
+from typing import Any, cast
+from urllib.parse import unquote, urlsplit
+
+from websockets.asyncio.server import Server, ServerConnection
+from websockets.asyncio.server import serve as listen
+from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import CloseCode, Frame, Opcode
+from websockets.http11 import Request, Response
+from websockets.protocol import State
+
+from kfws.errors import UsageError
+from kfws.protocol.auth import DEMO
+from kfws.protocol.venue import Conversation, Publication, Venue
+from kfws.sim.market import Market
+
+__all__ = ["SimOptions", "SimulatedVenue", "serve"]
+
+REST = "/derivatives/api/v3"
+
+STEP_S = 0.02
+"""How often the market is advanced. Its bytes do not depend on it."""
+
+MOST_AT_ONCE_MS = 250
+"""Of market time in one step: a rate that this machine cannot keep up with makes the market
+late, instead of each step longer than the one before."""
+
+QUIET_S = 0.05
+"""The market begins to move so long after the last of the first subscriptions, so that a
+client that sends one request per product finds the same market each time."""
+
+PATIENCE_S = 5.0
+"""It begins at the latest so long after the first of them."""
+
+MOST_UNSENT = 16 * 1024 * 1024
+"""Bytes kept for a client that does not read; beyond that it is dropped, as venues do."""
+
+MOST_CONNECTIONS = 100
+"""The venue's documented limit for one client. What it does beyond is unknown."""
+
+LARGEST_REQUEST = 1024 * 1024
+
+FAREWELL_S = 0.15
+"""How long a client may take to answer a closing handshake."""
+
+RECEIVED_KEPT = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class SimOptions:
+    """What the simulated venue is to be.
+
+    ``port`` 0 takes any free one. ``start_ms`` is the market's first moment, None the clock's.
+    ``rate`` and ``products`` as in ``Market``. With ``tls_cert`` and ``tls_key`` (PEM files) it
+    speaks TLS. ``compression`` accepts permessage-deflate when a client offers it.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    seed: int = 1
+    start_ms: int | None = None
+    rate: float | None = None
+    products: int | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    compression: bool = False
+    idle_close_s: float = 60.0
+    """A client that sent nothing for so long, no ping frame either, is closed with 1001. The
+    documentation asks for a sign of life every 60 s; the live code is unknown."""
+
+
+class SimulatedVenue:
+    """A venue at work: where it is, and facts that a test can wait for."""
+
+    def __init__(self, options: SimOptions) -> None:
+        self._options = options
+        self._clock = _Clock(options.start_ms)
+        self.market = Market(
+            options.seed, self._clock.now_ms(), products=options.products, rate=options.rate
+        )
+        self._venue = Venue(self.market, {DEMO.key: DEMO.secret}, self._new_challenge)
+        self._challenges = Random(f"{options.seed} challenges")
+        self._links: set[_Link] = set()
+        self._received: deque[str | bytes] = deque(maxlen=RECEIVED_KEPT)
+        self._news = asyncio.Event()
+        self.port = 0
+
+    def _new_challenge(self) -> str:
+        return str(uuid.UUID(int=self._challenges.getrandbits(128), version=4))
+
+    @property
+    def url(self) -> str:
+        """Where a client connects."""
+        scheme = "wss" if self._options.tls_cert else "ws"
+        host = f"[{self._options.host}]" if ":" in self._options.host else self._options.host
+        return f"{scheme}://{host}:{self.port}/ws/v1"
+
+    @property
+    def connections(self) -> int:
+        """How many WebSocket connections stand."""
+        return sum(link.is_open for link in self._links)
+
+    @property
+    def received(self) -> list[str | bytes]:
+        """The last requests of all clients, oldest first."""
+        return list(self._received)
+
+    def holds(self, feed: str, product: str | None = None) -> bool:
+        """Whether any connection is subscribed."""
+        wanted = (feed, product)
+        return any(wanted in link.conversation.held for link in self._links if link.is_open)
+
+    async def until(self, fact: Callable[[], bool]) -> None:
+        """Waits until something is so. Looked at whenever a client comes, speaks or leaves."""
+        while not fact():
+            await self._news.wait()
+
+    async def until_subscribed(self, feed: str, product: str | None = None) -> None:
+        await self.until(lambda: self.holds(feed, product))
+
+    async def drop(self) -> None:
+        """Tears every connection without a word, as a failing network does."""
+        self.cut()
+        await self.until(lambda: not self.connections)
+
+    def cut(self) -> None:
+        """Begins to tear every connection, those in their handshake too."""
+        for link in tuple(self._links):
+            link.transport.abort()
+
+    # What the server calls.
+
+    def converse(self) -> Conversation:
+        return self._venue.converse()
+
+    def made(self, link: _Link) -> None:
+        self._links.add(link)
+
+    def lost(self, link: _Link) -> None:
+        self._links.discard(link)
+        self._tell()
+
+    async def attend(self, connection: ServerConnection) -> None:
+        """One connection, from its first frame to its last."""
+        link = cast(_Link, connection)  # create_connection makes no other
+        idle = asyncio.create_task(link.close_when_idle(self._options.idle_close_s))
+        try:
+            link.write(link.conversation.opened())
+            self._tell()
+            async for text in link:
+                self._received.append(text)
+                link.write(link.conversation.receive(text, self._clock.now_ms()))
+                if self.market.has_started:
+                    self._clock.touch()
+                self._tell()
+        except ConnectionClosed:
+            pass  # torn: the client's affair
+        finally:
+            idle.cancel()
+            await asyncio.wait({idle})
+
+    async def keep_time(self) -> None:
+        """The market's pulse."""
+        reached = self._clock.now_ms()
+        while True:
+            await asyncio.sleep(STEP_S)
+            if not self._clock.is_running():
+                reached = self._clock.now_ms()
+                continue
+            reached = min(self._clock.now_ms(), reached + MOST_AT_ONCE_MS)
+            published = self.market.advance(reached)
+            for link in tuple(self._links):
+                link.publish(published)
+
+    def answer(self, _: ServerConnection, request: Request) -> Response | None:
+        """HTTP on the same port; None lets a WebSocket handshake go on."""
+        path = unquote(urlsplit(request.path).path)
+        if path == "/" or path.endswith("/ws/v1"):
+            if self.connections >= MOST_CONNECTIONS:
+                return _json(HTTPStatus.TOO_MANY_REQUESTS, b'{"result":"error"}')
+            return None
+        body = self._body(path)
+        if body is None:
+            return _json(HTTPStatus.NOT_FOUND, self.market.not_found())
+        return _json(HTTPStatus.OK, body)
+
+    def _body(self, path: str) -> bytes | None:
+        match path.removeprefix(REST).strip("/").split("/") if path.startswith(REST) else []:
+            case ["instruments"]:
+                return self.market.instruments()
+            case ["tickers"]:
+                return self.market.tickers()
+            case ["tickers", symbol]:
+                return self.market.ticker(symbol)
+            case _:
+                return None
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
+
+
+class _Link(ServerConnection):
+    """A connection that is written to in batches and knows when it last heard of its client."""
+
+    def __init__(self, venue: SimulatedVenue, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._venue = venue
+        self.conversation = venue.converse()
+        self.heard_at = self.loop.time()
+
+    @property
+    def is_open(self) -> bool:
+        return self.protocol.state is State.OPEN
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._venue.made(self)
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._venue.lost(self)
+
+    def data_received(self, data: bytes) -> None:
+        self.heard_at = self.loop.time()  # ping frames count, too
+        super().data_received(data)
+
+    def publish(self, published: Iterable[Publication]) -> None:
+        """Writes what this connection is subscribed to."""
+        self.write(self.conversation.select(published))
+
+    def write(self, payloads: list[bytes]) -> None:
+        """Text frames in one go: no await and no system call for each of them."""
+        if not payloads or not self.is_open or self.transport.is_closing():
+            return
+        extensions = self.protocol.extensions
+        frames = (Frame(Opcode.TEXT, payload) for payload in payloads)
+        self.transport.write(
+            b"".join(frame.serialize(mask=False, extensions=extensions) for frame in frames)
+        )
+        if self.transport.get_write_buffer_size() > MOST_UNSENT:
+            self.transport.abort()
+
+    async def close_when_idle(self, idle_s: float) -> None:
+        left = idle_s
+        while left > 0:
+            await asyncio.sleep(left)
+            left = self.heard_at + idle_s - self.loop.time()
+        await self.close(CloseCode.GOING_AWAY, "no sign of life")
+
+
+class _Clock:
+    """The market's time: it stands at the start until the first subscriptions are through.
+
+    It is never set back or forward with the computer's clock.
+    """
+
+    def __init__(self, start_ms: int | None) -> None:
+        self._is_live = start_ms is None
+        self._start_ms = time.time_ns() // 1_000_000 if start_ms is None else start_ms
+        self._created_at = time.monotonic()
+        self._first_at: float | None = None
+        self._last_at = 0.0
+        self._began_at: float | None = None
+
+    def now_ms(self) -> int:
+        if self._is_live:
+            return self._start_ms + int(1000 * (time.monotonic() - self._created_at))
+        if self._began_at is None:
+            return self._start_ms
+        return self._start_ms + int(1000 * (time.monotonic() - self._began_at))
+
+    def touch(self) -> None:
+        """Somebody subscribed."""
+        self._last_at = time.monotonic()
+        self._first_at = self._first_at or self._last_at
+
+    def is_running(self) -> bool:
+        if self._began_at is None and self._first_at is not None:
+            now = time.monotonic()
+            if now - self._last_at >= QUIET_S or now - self._first_at >= PATIENCE_S:
+                self._began_at = now
+        return self._began_at is not None
+
+
+@asynccontextmanager
+async def serve(options: SimOptions) -> AsyncGenerator[SimulatedVenue]:
+    """The simulated venue, until the context is left; then every client is told 1001.
+
+    Raises OSError where it cannot listen, UsageError for options that make no market.
+    """
+    venue = SimulatedVenue(options)
+    # What clients do wrong is their affair: this server prints nothing.
+    logger = logging.Logger("kfws.sim", logging.CRITICAL + 1)
+    logger.addHandler(logging.NullHandler())
+    server = await listen(
+        venue.attend,
+        options.host,
+        options.port,
+        ssl=_tls(options),
+        process_request=venue.answer,
+        # A wrapper does as well as a class, says websockets; its annotation does not.
+        create_connection=cast(type[ServerConnection], partial(_Link, venue)),
+        compression="deflate" if options.compression else None,
+        ping_interval=None,
+        close_timeout=FAREWELL_S,
+        max_size=LARGEST_REQUEST,
+        server_header=None,
+        logger=logger,
+    )
+    venue.port = next(iter(server.sockets)).getsockname()[1]
+    pulse = asyncio.create_task(venue.keep_time())
+    try:
+        yield venue
+    finally:
+        pulse.cancel()
+        await asyncio.wait({pulse})
+        await _close(server, venue)
+
+
+async def _close(server: Server, venue: SimulatedVenue) -> None:
+    """Says farewell, and cuts off who does not answer or never asked for anything."""
+    server.close(code=CloseCode.GOING_AWAY)
+    waiting = asyncio.ensure_future(server.wait_closed())
+    await asyncio.wait({waiting}, timeout=FAREWELL_S)
+    venue.cut()
+    await waiting
+
+
+def _tls(options: SimOptions) -> ssl.SSLContext | None:
+    if options.tls_cert is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(options.tls_cert, options.tls_key)
+    except OSError as exc:
+        raise UsageError(
+            f"{options.tls_cert} and {options.tls_key} cannot be used for TLS: "
+            f"{exc.strerror or exc}",
+            hint="give a certificate and its private key, both PEM",
+        ) from exc
+    return context
+
+
+def _json(status: HTTPStatus, body: bytes) -> Response:
+    headers: dict[str, Any] = {
+        "Content-Type": "application/json",
+        "Content-Length": str(len(body)),
+        "Connection": "close",
+    }
+    return Response(status.value, status.phrase, Headers(headers), body)
