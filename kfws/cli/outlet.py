@@ -20,7 +20,7 @@ from kfws.errors import OutputError
 from kfws.protocol.events import Event
 from kfws.sinks.file import FileSink
 
-__all__ = ["FileOutlet", "Outlet", "Sink", "StdoutOutlet"]
+__all__ = ["DescriptorOutlet", "FileOutlet", "Outlet", "Sink"]
 
 # Above this an outlet is full: no batch is taken until its reader has read.
 FULL_BYTES = 256 * 1024
@@ -70,18 +70,23 @@ class Outlet(Protocol):
     def close(self) -> None: ...
 
 
-class StdoutOutlet:
-    """A descriptor that we did not open: a pipe, a terminal, a file, a socket."""
+class DescriptorOutlet:
+    """A descriptor as it was given to us: a pipe, a terminal, a file, a socket.
 
-    def __init__(self, fd: int, sink: Sink) -> None:
-        self.name = "stdout"
+    ``own``: close it in the end.
+    """
+
+    def __init__(self, fd: int, sink: Sink, *, name: str = "stdout", own: bool = False) -> None:
+        self.name = name
         self.sink = sink
         self.is_gone = False
         self._loop = asyncio.get_running_loop()
         self._pending = bytearray()
         self._room: asyncio.Future[None] | None = None
         self._fault: OutputError | None = None
-        self._fd, self._own, self._kind = _without_blocking(fd)
+        self._fd, self._kind = _without_blocking(fd)
+        # Closed in the end: what was opened here, and what is ours.
+        self._to_close = {self._fd} - {fd} | ({fd} if own else set())
         self._watch_reader()
 
     @property
@@ -107,10 +112,12 @@ class StdoutOutlet:
         written = self._write(data)
         if written < len(data) and not self.is_gone:
             self._pending += memoryview(data)[written:]
+            if self._fault:
+                raise self._fault
             self._loop.add_writer(self._fd, self._go_on)
 
     def _write(self, data: bytes | bytearray) -> int:
-        """Writes what goes now; how many bytes went."""
+        """Writes what goes now; how many bytes went. A fault of the disk is kept, not raised."""
         view = memoryview(data)
         written = 0
         try:
@@ -121,8 +128,8 @@ class StdoutOutlet:
         except (BrokenPipeError, ConnectionResetError):
             self._reader_left()
         except OSError as exc:
-            self._cut_back(data, written)
-            raise _output_error(self.name, exc) from exc
+            self._fault = _output_error(self.name, exc)
+            written -= self._cut_back(data, written)
         finally:
             view.release()
         return written
@@ -138,29 +145,26 @@ class StdoutOutlet:
                 return peer.send(data, socket.MSG_DONTWAIT)
         return os.write(self._fd, data)
 
-    def _cut_back(self, data: bytes | bytearray, written: int) -> None:
-        """A full disk under a redirect: leave whole lines behind."""
+    def _cut_back(self, data: bytes | bytearray, written: int) -> int:
+        """A full disk under a redirect: leaves whole lines behind; how many bytes went again."""
         torn = written - (data.rfind(b"\n", 0, written) + 1)
-        if self._kind == "file" and torn:
-            try:
-                end = os.fstat(self._fd).st_size
-                if os.lseek(self._fd, 0, os.SEEK_CUR) == end:
-                    os.ftruncate(self._fd, end - torn)
-            except OSError:
-                pass  # the sentence about the full disk is what matters now
+        if self._kind != "file" or not torn:
+            return 0
+        try:
+            end = os.fstat(self._fd).st_size
+            if os.lseek(self._fd, 0, os.SEEK_CUR) != end:
+                return 0
+            os.ftruncate(self._fd, end - torn)
+        except OSError:
+            return 0  # the sentence about the full disk is what matters now
+        return torn
 
     def _go_on(self) -> None:
-        try:
-            written = self._write(self._pending)
-        except OutputError as exc:
-            # Nobody to raise it to here; whoever puts or waits next hears of it.
-            self._fault = exc
-            written = 0
-            self._wake()
+        written = self._write(self._pending)
         del self._pending[:written]
         if not self._pending or self._fault:
             self._loop.remove_writer(self._fd)
-        if not self.is_full:
+        if not self.is_full or self._fault:
             self._wake()
 
     def _watch_reader(self) -> None:
@@ -178,6 +182,8 @@ class StdoutOutlet:
         self._wake()
 
     def _unwatch(self) -> None:
+        if self._loop.is_closed():
+            return
         if self._kind == "pipe":
             self._loop.remove_reader(self._fd)
         if self._kind != "file":
@@ -209,9 +215,8 @@ class StdoutOutlet:
 
     def close(self) -> None:
         self._unwatch()
-        if self._own:
-            os.close(self._fd)
-            self._own = False
+        while self._to_close:
+            os.close(self._to_close.pop())
 
 
 class FileOutlet:
@@ -219,12 +224,17 @@ class FileOutlet:
 
     is_gone = False
     is_full = False
-    pending = pending_lines = 0
+    pending = 0
 
     def __init__(self, file: FileSink, sink: Sink) -> None:
         self.name = str(file.path)
         self.sink = sink
         self.file = file
+
+    @property
+    def pending_lines(self) -> int:
+        """Lines that did not get in before the disk was full."""
+        return self.file.lines_lost
 
     def put(self, data: bytes | bytearray) -> None:
         if data:
@@ -243,8 +253,8 @@ class FileOutlet:
         self.file.close()
 
 
-def _without_blocking(fd: int) -> tuple[int, bool, str]:
-    """A descriptor that does not block, whether we opened it, and what it is.
+def _without_blocking(fd: int) -> tuple[int, str]:
+    """A descriptor that does not block, and what it is.
 
     O_NONBLOCK belongs to the description, which a terminal shares with the shell and a pipe
     with other writers. Linux opens a new one of the same pipe or terminal for us.
@@ -254,15 +264,15 @@ def _without_blocking(fd: int) -> tuple[int, bool, str]:
     except OSError as exc:
         raise OutputError("stdout is closed", hint="write to a file with -o PATH") from exc
     if stat.S_ISSOCK(mode) and hasattr(socket, "MSG_DONTWAIT"):
-        return fd, False, "socket"
+        return fd, "socket"
     if not (stat.S_ISFIFO(mode) or os.isatty(fd)):
-        return fd, False, "file"
+        return fd, "file"
     kind = "pipe" if stat.S_ISFIFO(mode) else "terminal"
     try:
         flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY
-        return os.open(f"/proc/self/fd/{fd}", flags), True, kind
+        return os.open(f"/proc/self/fd/{fd}", flags), kind
     except (OSError, AttributeError):
-        return fd, False, "polled"
+        return fd, "polled"
 
 
 def _output_error(name: str, exc: OSError) -> OutputError:

@@ -29,7 +29,7 @@ from kfws.errors import (
 from kfws.errors import (
     Refused as AllRefused,
 )
-from kfws.protocol.events import Broken, Data, Event, Opened, Refused, Report
+from kfws.protocol.events import Broken, Closed, Data, Event, Opened, Refused, Report
 
 __all__ = ["Run"]
 
@@ -102,26 +102,31 @@ class Run:
         except asyncio.CancelledError:
             if not self._is_over:
                 raise
-            self._take_rest(source)
         except KfwsError as exc:
             return exc
         finally:
             for each in watchers:
                 each.cancel()
+        self._take_rest(source)
         unmatched = self._plan.until is not None and not self._matched
         if unmatched and self._ending is None and self._outlets:
             return NothingCame(f"no message matched --until {self._header['until']!r}")
         return self._ending
 
     def _take_rest(self, source: Source) -> None:
-        """Somebody ended the run in between; what came by then is passed on all the same."""
+        """What came before the run was ended is passed on all the same, but beyond a limit."""
+        at_limit = self._left == 0 or self._matched
         try:
             for events in source.rest():
+                if at_limit:
+                    events = [each for each in events if isinstance(each, Closed)]
                 self._take(events)
         except KfwsError as exc:
             self._ending = self._ending or exc
 
     async def _take_all(self, source: AsyncGenerator[list[Event]]) -> None:
+        for _, outlet in self._outlets:
+            outlet.put(outlet.sink.encode([]))  # a csv begins with its header, also an empty one
         self._report("header", self._header)
         async with aclosing(source) as batches:
             async for events in batches:
@@ -290,15 +295,6 @@ class Run:
             error = self._ending
         except OutputError as exc:
             error = error or exc
-        for _, outlet in self._outlets:
-            if outlet.pending:
-                self._talk.say(
-                    "warning",
-                    "not-written",
-                    f"{outlet.pending_lines} lines were not written: "
-                    f"the reader of {outlet.name} stands still",
-                    lines=outlet.pending_lines,
-                )
         return error
 
     async def _flush_all(self) -> None:
@@ -312,7 +308,18 @@ class Run:
                 outlet.close()
             except OutputError as exc:
                 error = error or exc
+        for _, outlet in self._outlets:
+            if outlet.pending_lines:
+                error = self._name_what_is_lost(outlet, error)
         self._narrator.sum_up(self._totals(), error)
+        return error
+
+    def _name_what_is_lost(self, outlet: Outlet, error: KfwsError | None) -> KfwsError | None:
+        lines = outlet.pending_lines
+        lost = f"{lines} line{'s' if lines != 1 else ''} not written to {outlet.name}"
+        if isinstance(error, OutputError):
+            return OutputError(f"{error.message} ({lost})", hint=error.hint)
+        self._talk.say("warning", "not-written", lost, lines=lines)
         return error
 
 

@@ -104,6 +104,13 @@ class FileSink:
             self.torn_bytes = files.take_up(file, self.path, self._compression)
         return os.lseek(self._descriptor, 0, os.SEEK_END)
 
+    def hand_over(self) -> int | None:
+        """The descriptor of a plain FIFO or device, which may block: no more ours. Else None."""
+        if self._is_regular or self._compression is not None:
+            return None
+        descriptor, self._descriptor = self._descriptor, -1
+        return descriptor
+
     # ── writing ──
 
     def write(self, data: bytes, now_ns: int) -> None:

@@ -69,7 +69,6 @@ class Read:
 
     received_ns: int
     frames: list[bytes]
-    size: int
 
 
 class Connection(ClientConnection):
@@ -83,6 +82,9 @@ class Connection(ClientConnection):
         super().__init__(*args, **kwargs)
         self.buffer_bytes = buffer_bytes
         self.ended = False
+        self.opened_ns = 0
+        """When the venue's answer to the handshake came."""
+        self._read_ns = 0
         self._reads: deque[Read] = deque()
         self._held = 0
         self._frames: list[bytes] = []
@@ -94,11 +96,11 @@ class Connection(ClientConnection):
     # From the socket
 
     def data_received(self, data: bytes) -> None:
-        received_ns = time.time_ns()
+        self._read_ns = time.time_ns()
         super().data_received(data)
         if self._frames:
             size = len(data)
-            self._reads.append(Read(received_ns, self._frames, size))
+            self._reads.append(Read(self._read_ns, self._frames))
             self._frames = []
             self._held += size
             if self._held > self.buffer_bytes and not self._paused:
@@ -109,8 +111,10 @@ class Connection(ClientConnection):
     def process_event(self, event: Event) -> None:
         if isinstance(event, Frame) and event.opcode in _DATA and self.response is not None:
             self._collect(event)
-        else:
-            super().process_event(event)
+            return
+        if self.response is None:
+            self.opened_ns = self._read_ns
+        super().process_event(event)
 
     def _collect(self, frame: Frame) -> None:
         if frame.opcode is not Opcode.CONT:

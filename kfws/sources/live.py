@@ -32,11 +32,14 @@ class Live:
         target: Target,
         wanted: Sequence[Subscription],
         credentials: Credentials | None = None,
+        *,
+        ping_every_s: float = PING_EVERY_S,
     ) -> None:
         if not any(each.feed == HEARTBEAT.feed for each in wanted):
             wanted = (*wanted, HEARTBEAT)
         self._target = target
         self._session = Session(wanted, credentials)
+        self._ping_every_s = ping_every_s
         self._connection: Connection | None = None
 
     async def events(self) -> AsyncGenerator[list[Event]]:
@@ -48,9 +51,9 @@ class Live:
         """
         session = self._session
         connection = self._connection = await dial(self._target)
-        pulse = _Pulse(connection, session)
+        pulse = _Pulse(connection, session, self._ping_every_s)
         try:
-            yield [Opened(received_ns=time.time_ns(), connection=1, url=self._target.url)]
+            yield [Opened(received_ns=connection.opened_ns, connection=1, url=self._target.url)]
             while True:
                 pulse.say_what_is_due()
                 await connection.wait()
@@ -93,11 +96,12 @@ class _Pulse:
     our batches.
     """
 
-    def __init__(self, connection: Connection, session: Session) -> None:
+    def __init__(self, connection: Connection, session: Session, ping_every_s: float) -> None:
         self._connection = connection
         self._session = session
         self._loop = asyncio.get_running_loop()
-        self._ping_at = self._loop.time() + PING_EVERY_S
+        self._ping_every_s = ping_every_s
+        self._ping_at = self._loop.time() + ping_every_s
         self._timer: asyncio.Handle = self._loop.call_soon(self._on_time)
 
     def say_what_is_due(self) -> None:
@@ -110,7 +114,7 @@ class _Pulse:
         self._session.tick(now_ns)
         self.say_what_is_due()
         if self._loop.time() >= self._ping_at:
-            self._ping_at += PING_EVERY_S
+            self._ping_at = self._loop.time() + self._ping_every_s
             self._connection.ping_unheeded()
         self._connection.wake()
         next_at = self._session.next_at()

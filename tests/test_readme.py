@@ -1,0 +1,78 @@
+"""The README does not lie: its commands are run and their output is what it shows."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kfws.cli.exits import ExitStatus
+from kfws.protocol.auth import DEMO
+from tests.cli.program import PATIENCE_S, environment
+from tests.needs import need
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+
+
+def sessions() -> list[tuple[str, list[str]]]:
+    """Each shown command with the lines that stand below it; those without any are not run."""
+    found: list[tuple[str, list[str]]] = []
+    for block in BLOCKS:
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, *shown = part.rstrip("\n").split("\n")
+            if "-o book.ndjson.zst" in command and "--env sim" in command:
+                found.append((command, []))
+            elif shown and not command.startswith("kfws sim "):
+                found.append((command, shown))
+    return found
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for all commands, in their order: some use what an earlier one wrote."""
+    return tmp_path_factory.mktemp("readme")
+
+
+@pytest.mark.parametrize(("command", "shown"), sessions(), ids=lambda each: str(each)[:60])
+def test_a_shown_command_prints_what_is_shown(command: str, shown: list[str], folder: Path) -> None:
+    for tool in ("jq", "zstdcat"):
+        if tool in command:
+            need(tool)
+    if command.startswith("kfws subscribe book") and "-o " in command:
+        (folder / "book.ndjson.zst").unlink(missing_ok=True)
+    programs = Path(sys.executable).parent
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=folder,
+        env=environment(PATH=f"{programs}{os.pathsep}{os.environ['PATH']}"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    printed = done.stdout.splitlines()
+    assert len(printed) == len(shown), done.stdout
+    for got, wanted in zip(printed, shown, strict=True):
+        pattern = ".*?".join(re.escape(piece) for piece in wanted.split("…"))
+        assert re.fullmatch(pattern, got), f"{got!r} is not {wanted!r}"
+
+
+def test_there_are_commands_to_run() -> None:
+    assert len(sessions()) >= 10
+
+
+def test_the_exit_statuses_are_those_of_the_program() -> None:
+    rows = [f"| {status.value} | {status.meaning} |" for status in ExitStatus]
+    table = README[README.index("## Exit status") : README.index("## The simulator")]
+    assert [line for line in table.splitlines() if re.match(r"\| \d", line)] == rows
+
+
+def test_the_account_of_the_simulator_is_the_published_one() -> None:
+    assert DEMO.key in README
+    assert DEMO.secret in README
