@@ -8,6 +8,7 @@ from contextlib import aclosing
 
 import pytest
 from websockets.asyncio.server import ServerConnection
+from websockets.frames import Frame, Opcode
 
 from kfws.errors import Refused as AllRefused
 from kfws.errors import Unreachable, Unwelcome
@@ -165,3 +166,28 @@ async def test_ticks_come_while_nothing_else_does() -> None:
             async for events in batches:
                 if any(isinstance(each, Tick) for each in events):
                     break
+
+
+async def test_pings_are_sent_in_time_also_while_nobody_takes_the_batches() -> None:
+    pings: list[object] = []
+    enough = asyncio.Event()
+
+    async def script(server: ServerConnection) -> None:
+        original = server.process_event
+
+        def spy(event: object) -> None:
+            if isinstance(event, Frame) and event.opcode is Opcode.PING:
+                pings.append(event)
+                if len(pings) == 3:
+                    enough.set()
+            original(event)  # type: ignore[arg-type]
+
+        server.process_event = spy  # type: ignore[method-assign]
+
+    async with loopback(script) as venue:
+        live = Live(Target(venue.url), [TICKER], ping_every_s=0.01)
+        async with aclosing(live.events()) as batches:
+            async for _ in batches:
+                await enough.wait()
+                break
+    assert len(pings) >= 3
