@@ -73,6 +73,11 @@ def run(args: list[str], env: Env) -> int:
         return ExitStatus.INTERRUPT
     except typer.Abort:
         return ExitStatus.INTERRUPT
+    except SystemExit as exc:
+        # So typer ends when the reader of a help page left.
+        if isinstance(exc.__context__, BrokenPipeError):
+            return ExitStatus.OK
+        raise
     except Exception as exc:
         usage = _usage_error(exc)
         if usage is None:
@@ -90,5 +95,6 @@ def _usage_error(exc: Any) -> KfwsError | None:
         return None
     context = getattr(exc, "ctx", None)
     command = context.command_path if context else "kfws"
-    message = str(exc.format_message()).replace("\n", " ").rstrip(".")
+    # Without a word: no command was named, and the help page has been shown.
+    message = str(exc.format_message()).replace("\n", " ").rstrip(".") or "no command was named"
     return UsageError(message[:1].lower() + message[1:], hint=f"`{command} --help` shows the way")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import shlex
@@ -22,10 +23,12 @@ if TYPE_CHECKING:
     from kfws.errors import KfwsError
     from kfws.protocol.auth import Credentials
 
-__all__ = ["Env", "LineWriter", "is_writable"]
+__all__ = ["ATOMIC_BYTES", "Env", "LineWriter", "is_writable", "opened_anew"]
 
 # More than a person reads; what a standing stderr would hold back is bounded by it.
 LINES_KEPT = 1000
+# A pipe that is ready takes this much without blocking (PIPE_BUF on Linux, 512 at least).
+ATOMIC_BYTES = 512 if not hasattr(os, "fpathconf") else 4096
 CLOSED = -1
 
 
@@ -38,23 +41,36 @@ class LineWriter:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._pending: deque[bytes] = deque(maxlen=LINES_KEPT)
+        self._begun = memoryview(b"")
+        """What is left of a line of which a part is out."""
+        self._waiting: deque[bytes] = deque(maxlen=LINES_KEPT)
 
     def write(self, line: str) -> None:
-        self._pending.append(line.encode(errors="replace") + b"\n")
+        if self._fd == CLOSED:
+            return
+        self._waiting.append(line.encode(errors="replace") + b"\n")
         self.flush()
 
     def flush(self) -> None:
         """Writes what can be written now."""
+        if not self._begun and not self._waiting:
+            return
+        own = opened_anew(self._fd)
         try:
-            while self._pending and self._is_ready():
-                os.write(self._fd, self._pending[0])
-                self._pending.popleft()
+            self._write_to(self._fd if own is None else own)
+        except BlockingIOError:
+            pass
         except OSError:
-            self._pending.clear()
+            self._begun = memoryview(b"")
+            self._waiting.clear()
+        finally:
+            if own is not None:
+                os.close(own)
 
-    def _is_ready(self) -> bool:
-        return is_writable(self._fd)
+    def _write_to(self, fd: int) -> None:
+        while (self._begun or self._waiting) and is_writable(fd):
+            self._begun = self._begun or memoryview(self._waiting.popleft())
+            self._begun = self._begun[os.write(fd, self._begun[:ATOMIC_BYTES]) :]
 
 
 @dataclass(slots=True)
@@ -85,7 +101,7 @@ class Env:
         try:
             return os.get_terminal_size(self.stdout).columns or 80
         except OSError:
-            columns = self.environ.get("COLUMNS", "")
+            columns = self.environ.get("COLUMNS", "")[:9]
             return int(columns) if columns.isdecimal() and int(columns) > 0 else 80
 
     @property
@@ -198,7 +214,11 @@ class Env:
 
     def read_text(self, path: str) -> str:
         """A file's text, or stdin's for ``-``; OSError or UnicodeDecodeError as open gives."""
-        return sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+        if path != "-":
+            return Path(path).read_text(encoding="utf-8")
+        if sys.stdin is None:
+            raise OSError(errno.EBADF, "stdin is closed")
+        return sys.stdin.read()
 
     def print(self, text: str) -> None:
         """A short answer on stdout, in one piece; a reader that left is no fault."""
@@ -212,6 +232,20 @@ class Env:
             from kfws.errors import OutputError
 
             raise OutputError(f"stdout cannot be written: {exc.strerror}") from exc
+
+
+def opened_anew(fd: int) -> int | None:
+    """A pipe or terminal as a description of our own that does not block; None: there is none.
+
+    O_NONBLOCK belongs to the description, which a terminal shares with the shell and a pipe
+    with other writers. Linux opens a new one of the same pipe or terminal for us.
+    """
+    try:
+        if not (stat.S_ISFIFO(os.fstat(fd).st_mode) or os.isatty(fd)):
+            return None
+        return os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    except (OSError, AttributeError):
+        return None
 
 
 def is_writable(fd: int) -> bool:

@@ -12,10 +12,10 @@ import os
 import socket
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from kfws.cli.env import is_writable
+from kfws.cli.env import ATOMIC_BYTES, is_writable, opened_anew
 from kfws.errors import OutputError
 from kfws.protocol.events import Event
 from kfws.sinks.file import FileSink
@@ -24,8 +24,6 @@ __all__ = ["DescriptorOutlet", "FileOutlet", "Outlet", "Sink"]
 
 # Above this an outlet is full: no batch is taken until its reader has read.
 FULL_BYTES = 256 * 1024
-# A pipe that is ready takes this much without blocking (PIPE_BUF on Linux, 512 at least).
-ATOMIC_BYTES = 512 if not hasattr(os, "fpathconf") else 4096
 
 
 class Sink(Protocol):
@@ -177,7 +175,7 @@ class DescriptorOutlet:
 
     def _reader_left(self) -> None:
         self.is_gone = True
-        self._pending.clear()
+        self._pending = bytearray()  # the old one may be held by the write that failed
         self._unwatch()
         self._wake()
 
@@ -230,6 +228,7 @@ class FileOutlet:
         self.name = str(file.path)
         self.sink = sink
         self.file = file
+        self._fault: OutputError | None = None
 
     @property
     def pending_lines(self) -> int:
@@ -238,10 +237,20 @@ class FileOutlet:
 
     def put(self, data: bytes | bytearray) -> None:
         if data:
-            self.file.write(bytes(data), time.time_ns())
+            self._try(lambda: self.file.write(bytes(data), time.time_ns()))
 
     def sync(self, now_ns: int) -> None:
-        self.file.sync(now_ns)
+        self._try(lambda: self.file.sync(now_ns))
+
+    def _try(self, step: Callable[[], None]) -> None:
+        # A file that failed is closed, and has counted what it lost: no second try.
+        if self._fault:
+            raise self._fault
+        try:
+            step()
+        except OutputError as exc:
+            self._fault = exc
+            raise
 
     async def drain(self) -> None:
         pass
@@ -254,11 +263,7 @@ class FileOutlet:
 
 
 def _without_blocking(fd: int) -> tuple[int, str]:
-    """A descriptor that does not block, and what it is.
-
-    O_NONBLOCK belongs to the description, which a terminal shares with the shell and a pipe
-    with other writers. Linux opens a new one of the same pipe or terminal for us.
-    """
+    """A descriptor that does not block, and what it is."""
     try:
         mode = os.fstat(fd).st_mode
     except OSError as exc:
@@ -267,12 +272,10 @@ def _without_blocking(fd: int) -> tuple[int, str]:
         return fd, "socket"
     if not (stat.S_ISFIFO(mode) or os.isatty(fd)):
         return fd, "file"
-    kind = "pipe" if stat.S_ISFIFO(mode) else "terminal"
-    try:
-        flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY
-        return os.open(f"/proc/self/fd/{fd}", flags), kind
-    except (OSError, AttributeError):
+    own = opened_anew(fd)
+    if own is None:
         return fd, "polled"
+    return own, "pipe" if stat.S_ISFIFO(mode) else "terminal"
 
 
 def _output_error(name: str, exc: OSError) -> OutputError:

@@ -119,6 +119,7 @@ class Plan:
 
 def make_plan(typed: Typed, *, stdout_is_terminal: bool, read_text: Callable[[str], str]) -> Plan:
     """Checks what was typed. Raises UsageError with what to type instead."""
+    _check_text(typed)
     feeds = _feeds(typed.feeds, typed.force_feed)
     products = _products(typed.products, read_text)
     _match_up(feeds, products)
@@ -148,6 +149,14 @@ def make_plan(typed: Typed, *, stdout_is_terminal: bool, read_text: Callable[[st
         strict=typed.strict,
         warnings=_warnings(typed, outputs),
     )
+
+
+def _check_text(typed: Typed) -> None:
+    """Bytes that are no UTF-8 can name a file, but cannot be said to the venue or a tape."""
+    texts = (typed.feeds, typed.url, typed.fields, typed.where, typed.until)
+    for text in texts:
+        if text is not None and any("\ud800" <= mark <= "\udfff" for mark in text):
+            raise UsageError(f"{text!r} is no text", hint="type it in UTF-8")
 
 
 # Feeds and products
@@ -191,7 +200,7 @@ def _products(typed: Sequence[str], read_text: Callable[[str], str]) -> tuple[st
 def _named_in(path: str, read_text: Callable[[str], str]) -> list[str]:
     try:
         text = read_text(path)
-    except (OSError, UnicodeDecodeError) as exc:
+    except (OSError, ValueError) as exc:  # a ValueError: no text, or a NUL in the name
         reason = exc.strerror if isinstance(exc, OSError) else "not text"
         raise UsageError(f"@{path} cannot be read: {reason}", hint="one product a line") from exc
     lines = (line.split("#")[0].strip() for line in text.splitlines())
@@ -249,7 +258,7 @@ def _outputs(typed: Typed, feeds: Sequence[str], is_terminal: bool) -> tuple[Out
 def _file(path: str) -> Output:
     if "://" in path:
         raise UsageError(f"{path.split('://')[0]}:// is no output of this version", hint="-o PATH")
-    if not path or path.endswith("/"):
+    if not path or path.endswith("/") or "\0" in path:
         raise UsageError(f"-o {path!r} names no file", hint="e.g. -o trades.ndjson.zst")
     stem, ending = posixpath.splitext(path)
     compression = _COMPRESSIONS.get(ending)
@@ -307,6 +316,9 @@ def _place(typed: Typed, feeds: Sequence[str]) -> tuple[VenueName | None, str]:
         return venue, URLS[venue]
     if typed.env is not None:
         raise UsageError("--env and --url both name a venue", hint="leave one of them away")
+    # First of all, since what is wrong is quoted: a password is not shown.
+    if "@" in typed.url or "#" in typed.url:
+        raise UsageError("--url takes no user, password or fragment", hint=_URL_HINT)
     try:
         parts = urlsplit(typed.url)
         host = parts.hostname
@@ -315,8 +327,6 @@ def _place(typed: Typed, feeds: Sequence[str]) -> tuple[VenueName | None, str]:
         raise UsageError(f"--url {typed.url}: {exc}", hint=_URL_HINT) from exc
     if parts.scheme not in ("ws", "wss") or not host:
         raise UsageError(f"--url {typed.url} is no WebSocket address", hint=_URL_HINT)
-    if parts.username or parts.password or parts.fragment:
-        raise UsageError("--url takes no user, password or fragment", hint=_URL_HINT)
     if parts.scheme == "ws" and not _is_loopback(host):
         if private:
             raise UsageError(

@@ -165,12 +165,18 @@ def _source(plan: Plan, url: str, key: Credentials | None) -> Live:
 
 
 def _outlets(plan: Plan, env: Env, talk: Talk) -> Iterator[tuple[Output, Outlet]]:
-    """The outputs, opened. Raises OutputError."""
+    """The outputs, opened. Raises OutputError, and UsageError where two are one by a link."""
+    from os.path import realpath
     from pathlib import Path
 
     from kfws.cli.outlet import DescriptorOutlet, FileOutlet
+    from kfws.errors import UsageError
     from kfws.sinks.file import FileSink
 
+    places = [realpath(output.path) for output in plan.outputs if output.path is not None]
+    if len(set(places)) < len(places):
+        twice = next(each for each in places if places.count(each) > 1)
+        raise UsageError(f"two outputs on {twice}", hint="give each -o a path of its own")
     for output in plan.outputs:
         sink = _sink(output, plan, env)
         if output.path is None:

@@ -1,0 +1,402 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import socket
+import tty
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from kfws.cli.outlet import FULL_BYTES, DescriptorOutlet, FileOutlet
+from kfws.errors import OutputError
+from kfws.protocol.events import Event
+from kfws.sinks.file import FileSink
+from tests.needs import lacking
+
+LINE = b"x" * 99 + b"\n"
+MUCH = LINE * 8_000
+"""More than pipes, sockets and terminals hold."""
+
+
+class Plain:
+    """A sink; what it makes of events is no matter here."""
+
+    def encode(self, events: Sequence[Event]) -> bytes:
+        return LINE * len(events)
+
+
+def outlet(fd: int) -> DescriptorOutlet:
+    return DescriptorOutlet(fd, Plain(), name="it")
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    reader, writer = os.pipe()
+    yield reader, writer
+    close(reader, writer)
+
+
+@pytest.fixture
+def sockets() -> Iterator[tuple[int, int]]:
+    ours, theirs = socket.socketpair()
+    yield ours.detach(), (writer := theirs.detach())
+    close(writer)
+
+
+@pytest.fixture
+def terminal() -> Iterator[tuple[int, int]]:
+    far, near = os.openpty()
+    tty.setraw(near)
+    yield far, near
+    close(far, near)
+
+
+def close(*fds: int) -> None:
+    for fd in fds:
+        try:
+            os.close(fd)
+        except OSError:
+            pass
+
+
+@pytest.fixture(params=["pipe", "sockets", "terminal", "polled"])
+def ends(request: pytest.FixtureRequest) -> Iterator[tuple[int, int]]:
+    """The reader's and the writer's end of all that has a reader."""
+    if request.param != "polled":
+        ends: tuple[int, int] = request.getfixturevalue(request.param)
+        yield ends
+        return
+    reader, writer = os.pipe()
+    yield reader, writer
+    close(reader, writer)
+
+
+@pytest.fixture
+async def opened(
+    ends: tuple[int, int], request: pytest.FixtureRequest
+) -> AsyncIterator[tuple[int, DescriptorOutlet]]:
+    """The reader's end, and an outlet on the other."""
+    reader, writer = ends
+    if request.node.callspec.params["ends"] == "polled":
+        # While a pipe has no reader it cannot be opened anew, so it is used as it is.
+        os.close(reader)
+        out = outlet(writer)
+        reader = os.open(f"/proc/self/fd/{writer}", os.O_RDONLY)
+    else:
+        out = outlet(writer)
+    yield reader, out
+    out.close()
+    close(reader)
+
+
+def read_some(fd: int) -> bytes:
+    os.set_blocking(fd, False)
+    try:
+        return os.read(fd, 1_000_000)
+    except BlockingIOError:
+        return b""
+
+
+async def read(reader: int, out: DescriptorOutlet, size: int) -> bytes:
+    """Reads so many bytes, as a person would who came back, and until all is out."""
+    flushing = asyncio.create_task(out.flush())
+    got = b""
+    while len(got) < size:
+        got += read_some(reader)
+        await asyncio.sleep(0)
+    await flushing
+    return got
+
+
+# Anything that has a reader
+
+
+async def test_lines_are_out_at_once_where_there_is_room(
+    opened: tuple[int, DescriptorOutlet],
+) -> None:
+    reader, out = opened
+    out.put(LINE)
+    assert (out.pending, out.pending_lines, out.is_full) == (0, 0, False)
+    await out.drain()
+    assert await read(reader, out, len(LINE)) == LINE
+
+
+async def test_what_does_not_fit_waits_and_nothing_blocks(
+    opened: tuple[int, DescriptorOutlet],
+) -> None:
+    reader, out = opened
+    out.put(MUCH)
+    assert out.is_full
+    assert len(MUCH) > out.pending > FULL_BYTES
+    assert out.pending_lines == out.pending // 100 + bool(out.pending % 100)
+    out.put(b"the last\n")
+    expected = MUCH + b"the last\n"
+    assert await read(reader, out, len(expected)) == expected
+    assert (out.pending, out.is_full, out.is_gone) == (0, False, False)
+
+
+async def test_it_can_be_written_again_after_it_was_full(
+    opened: tuple[int, DescriptorOutlet],
+) -> None:
+    reader, out = opened
+    for _ in range(3):
+        out.put(MUCH)
+        assert await read(reader, out, len(MUCH)) == MUCH
+    out.put(LINE)
+    assert await read(reader, out, len(LINE)) == LINE
+
+
+async def test_drain_waits_for_room_and_not_for_all(
+    opened: tuple[int, DescriptorOutlet],
+) -> None:
+    reader, out = opened
+    out.put(MUCH)
+    draining = asyncio.create_task(out.drain())
+    await asyncio.sleep(0)
+    assert not draining.done()
+    while not draining.done():
+        read_some(reader)
+        await asyncio.sleep(0)
+    assert 0 < out.pending <= FULL_BYTES
+
+
+async def test_waiting_can_be_given_up(opened: tuple[int, DescriptorOutlet]) -> None:
+    reader, out = opened
+    out.put(MUCH)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(out.flush(), 0.001)
+    assert await read(reader, out, len(MUCH)) == MUCH
+
+
+async def test_the_description_that_others_hold_too_goes_on_blocking(
+    ends: tuple[int, int],
+) -> None:
+    out = outlet(ends[1])
+    out.put(MUCH)
+    assert os.get_blocking(ends[1])
+    out.close()
+
+
+async def test_closing_leaves_the_descriptor_that_was_handed_in(ends: tuple[int, int]) -> None:
+    out = outlet(ends[1])
+    out.close()
+    out.close()
+    os.fstat(ends[1])
+
+
+async def test_closing_closes_a_descriptor_that_is_ours(tmp_path: Path) -> None:
+    fd = os.open(tmp_path / "x", os.O_WRONLY | os.O_CREAT)
+    DescriptorOutlet(fd, Plain(), own=True).close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
+
+
+# Readers that leave
+
+
+@pytest.mark.parametrize("kind", ["pipe", "sockets"])
+@pytest.mark.parametrize("wait", ["drain", "flush"])
+async def test_a_reader_that_leaves_with_much_waiting_ends_the_waiting(
+    kind: str, wait: str, request: pytest.FixtureRequest
+) -> None:
+    reader, writer = request.getfixturevalue(kind)
+    out = outlet(writer)
+    out.put(MUCH)
+    waiting = asyncio.create_task(out.drain() if wait == "drain" else out.flush())
+    await asyncio.sleep(0)
+    os.close(reader)
+    await waiting
+    assert out.is_gone
+    assert (out.pending, out.is_full) == (0, False)
+    out.put(MUCH)
+    await out.flush()
+    assert out.pending == 0
+    out.close()
+
+
+async def test_a_polled_reader_that_leaves_with_much_waiting_ends_the_waiting(
+    pipe: tuple[int, int],
+) -> None:
+    reader, writer = pipe
+    os.close(reader)
+    out = outlet(writer)
+    reader = os.open(f"/proc/self/fd/{writer}", os.O_RDONLY)
+    out.put(MUCH)
+    os.close(reader)
+    await out.flush()
+    assert out.is_gone
+    out.close()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "sockets"])
+async def test_a_reader_that_left_before_is_noticed_by_the_first_write(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    reader, writer = request.getfixturevalue(kind)
+    os.close(reader)
+    out = outlet(writer)
+    out.put(LINE)
+    assert out.is_gone
+    assert out.pending == 0
+    out.close()
+
+
+async def test_a_reader_of_a_pipe_is_noticed_leaving_while_nothing_is_written(
+    pipe: tuple[int, int],
+) -> None:
+    reader, writer = pipe
+    out = outlet(writer)
+    os.close(reader)
+    for _ in range(3):  # rounds of the loop; the system tells at once
+        await asyncio.sleep(0)
+    assert out.is_gone
+    out.close()
+
+
+async def test_a_terminal_that_hangs_up_is_an_output_error(terminal: tuple[int, int]) -> None:
+    far, near = terminal
+    out = outlet(near)
+    os.close(far)
+    with pytest.raises(OutputError, match="it cannot be written: Input/output error"):
+        out.put(LINE)
+    out.close()
+
+
+async def test_a_terminal_that_hangs_up_ends_the_waiting(terminal: tuple[int, int]) -> None:
+    far, near = terminal
+    out = outlet(near)
+    out.put(MUCH)
+    waiting = asyncio.create_task(out.flush())
+    await asyncio.sleep(0)
+    os.close(far)
+    with pytest.raises(OutputError, match="Input/output error"):
+        await waiting
+    with pytest.raises(OutputError, match="Input/output error"):
+        out.put(LINE)
+    out.close()
+
+
+# Files and devices on stdout
+
+
+async def test_a_file_takes_everything_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    with path.open("wb") as file:
+        out = outlet(file.fileno())
+        out.put(MUCH)
+        out.put(bytearray(LINE))
+        out.put(b"")
+        assert out.pending == 0
+        out.close()
+    assert path.read_bytes() == MUCH + LINE
+
+
+async def test_a_closed_stdout_is_said() -> None:
+    with pytest.raises(OutputError, match="stdout is closed"):
+        outlet(-1)
+
+
+@pytest.fixture
+def full_disk() -> int:
+    if not Path("/dev/full").exists():
+        lacking("/dev/full is not here")
+    return os.open("/dev/full", os.O_WRONLY)
+
+
+async def test_a_full_disk_is_said_with_what_is_lost(full_disk: int) -> None:
+    out = DescriptorOutlet(full_disk, Plain(), name="it", own=True)
+    with pytest.raises(OutputError, match="disk full: it takes no more"):
+        out.put(LINE * 3)
+    assert out.pending_lines == 3
+    with pytest.raises(OutputError, match="disk full"):
+        out.put(LINE)
+    out.close()
+
+
+@contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """The same as a full disk to who writes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("mode", ["wb", "ab"])
+def test_a_file_size_limit_leaves_whole_lines(mode: str, tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    path.write_bytes(b"of before\n" if mode == "ab" else b"")
+
+    async def write(fd: int) -> DescriptorOutlet:
+        out = outlet(fd)
+        with (
+            file_size_limit(1050),
+            pytest.raises(OutputError, match="it reached the file size limit"),
+        ):
+            out.put(LINE * 20)
+        out.close()
+        return out
+
+    with path.open(mode) as file:
+        out = asyncio.run(write(file.fileno()))
+    before = b"of before\n" if mode == "ab" else b""
+    assert path.read_bytes() == before + LINE * 10
+    assert out.pending_lines == 10
+
+
+def test_what_stood_behind_our_place_in_a_file_is_not_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    path.write_bytes(b"y" * 5000)
+
+    async def write(fd: int) -> None:
+        out = outlet(fd)
+        with file_size_limit(1050), pytest.raises(OutputError):
+            out.put(LINE * 20)
+        out.close()
+
+    with path.open("r+b") as file:
+        asyncio.run(write(file.fileno()))
+    assert len(path.read_bytes()) == 5000
+
+
+# Files of -o
+
+
+async def test_a_file_outlet_passes_lines_on_and_is_never_full(tmp_path: Path) -> None:
+    path = tmp_path / "x.ndjson"
+    file = FileSink(path)
+    file.open()
+    out = FileOutlet(file, Plain())
+    assert out.name == str(path)
+    out.put(bytearray(MUCH))
+    out.put(b"")
+    assert (out.pending, out.is_full, out.is_gone, out.pending_lines) == (0, False, False, 0)
+    out.sync(1)
+    await out.drain()
+    await out.flush()
+    out.close()
+    out.close()
+    assert path.read_bytes() == MUCH
+
+
+def test_a_file_outlet_counts_the_lines_that_did_not_get_in(tmp_path: Path) -> None:
+    path = tmp_path / "x.ndjson"
+    file = FileSink(path)
+    file.open()
+    out = FileOutlet(file, Plain())
+    with file_size_limit(1050), pytest.raises(OutputError, match="file size limit reached"):
+        out.put(LINE * 20)
+    assert out.pending_lines == 10
+    with pytest.raises(OutputError, match="file size limit reached"):
+        out.put(LINE)
+    with pytest.raises(OutputError, match="file size limit reached"):
+        out.sync(1)
+    assert out.pending_lines == 10
+    out.close()
+    assert path.read_bytes() == LINE * 10
