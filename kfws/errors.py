@@ -52,7 +52,22 @@ class MissingExtra(UsageError):
 
 
 class Unreachable(KfwsError):
-    """The venue cannot be reached, or the connection to it was lost."""
+    """The venue cannot be reached, or the connection to it was lost.
+
+    ``permanent``: dialling again would give the same. ``retry_after_s``: what the venue asks for.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        permanent: bool = False,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.permanent = permanent
+        self.retry_after_s = retry_after_s
 
 
 class Unwelcome(KfwsError):

@@ -18,14 +18,22 @@ import msgspec
 __all__ = [
     "BinaryFrame",
     "Broken",
+    "Cause",
     "Closed",
     "Data",
+    "Duplicate",
     "Event",
+    "Gap",
     "Kind",
     "Notice",
     "Opened",
+    "Redial",
     "Refused",
     "Report",
+    "Restart",
+    "Resync",
+    "Silent",
+    "Stale",
     "Subscribed",
     "Tick",
     "describe",
@@ -115,7 +123,8 @@ class Refused(Event, gc=False, kw_only=True):
 class Notice(Event, gc=False, kw_only=True):
     """Anything else the venue said: ``info``, ``alert``, ``challenge``, an event of tomorrow."""
 
-    payload: bytes
+    payload: bytes | None
+    """None of what is our own word."""
     received_ns: int
     event: str
     message: str = ""
@@ -131,6 +140,92 @@ class Broken(Event, gc=False, kw_only=True):
     @property
     def is_binary(self) -> bool:
         return isinstance(self.payload, BinaryFrame)
+
+
+Cause = Literal["venue", "outage", "takeover", "resync", "slow-reader", "suspended"]
+
+
+class Gap(Event, gc=False, kw_only=True):
+    """Messages that never came, or an interval for which nobody can prove that all came."""
+
+    received_ns: int
+    """When it was found."""
+    feed: str
+    product: str | None
+    first: int | None
+    """The first and the last number that are missing; None on feeds without such numbers."""
+    last: int | None
+    missing: int | None
+    """How many; None: unprovable."""
+    cause: Cause
+    from_ns: int
+    to_ns: int
+    healed_by: str | None = None
+    """``snapshot`` or ``connection``: the messages are known all the same."""
+
+    @property
+    def healed(self) -> bool:
+        return self.healed_by is not None
+
+
+class Duplicate(Event, gc=False, kw_only=True):
+    """A message whose number came before: not passed on a second time, but in ``raw``."""
+
+    payload: bytes
+    received_ns: int
+    feed: str
+    product: str | None
+    seq: int
+
+
+class Restart(Event, gc=False, kw_only=True):
+    """The venue's counter began anew: a lower number, but nothing old."""
+
+    received_ns: int
+    feed: str
+    product: str | None
+    last: int
+    """The last number of the old count."""
+    seq: int
+    """The first of the new one."""
+
+
+class Stale(Event, gc=False, kw_only=True):
+    """A book is not to be trusted until its next snapshot, which was asked for."""
+
+    received_ns: int
+    feed: str
+    product: str | None
+
+
+class Resync(Event, gc=False, kw_only=True):
+    """The snapshot that ends a stale time."""
+
+    received_ns: int
+    feed: str
+    product: str | None
+    seq: int | None
+    stale_ns: int
+    """How long the state was stale."""
+
+
+class Silent(Event, gc=False, kw_only=True):
+    """A subscription that gives nothing was asked for again; ``reason`` in a few words."""
+
+    received_ns: int
+    feed: str
+    product: str | None
+    reason: str
+
+
+class Redial(Event, gc=False, kw_only=True):
+    """No connection, or none any more: the next dial comes after ``delay_s``."""
+
+    received_ns: int
+    reason: str
+    failed: int
+    """Dials that failed in a row."""
+    delay_s: float
 
 
 class Opened(Event, gc=False, kw_only=True):
@@ -183,6 +278,24 @@ def describe(event: Event) -> dict[str, Any] | None:
         case Broken():
             fields = {"reason": event.reason, **_text(event.payload)}
             return _own("broken", event.received_ns, fields)
+        case Gap():
+            return _own("gap", event.received_ns, _gap(event))
+        case Duplicate():
+            return _own("duplicate", event.received_ns, _stream(event) | {"seq": event.seq})
+        case Restart():
+            fields = _stream(event) | {"last": event.last, "seq": event.seq}
+            return _own("restart", event.received_ns, fields)
+        case Stale():
+            return _own("stale", event.received_ns, _stream(event))
+        case Resync():
+            fields = _stream(event) | {"seq": event.seq, "stale_ns": event.stale_ns}
+            return _own("resync", event.received_ns, fields)
+        case Silent():
+            return _own("silent", event.received_ns, _stream(event) | {"reason": event.reason})
+        case Redial():
+            fields = {"event": "redial", "message": event.reason}
+            fields |= {"failed": event.failed, "delay_s": round(event.delay_s, 3)}
+            return _own("notice", event.received_ns, fields)
         case Opened():
             fields = {"connection": event.connection, "url": event.url}
             return _own("opened", event.received_ns, fields)
@@ -197,6 +310,23 @@ def describe(event: Event) -> dict[str, Any] | None:
             return _own(event.name, event.received_ns, event.fields)
         case _:
             return None
+
+
+def _stream(event: Gap | Duplicate | Restart | Stale | Resync | Silent) -> dict[str, Any]:
+    return {"feed": event.feed, "product_id": event.product}
+
+
+def _gap(gap: Gap) -> dict[str, Any]:
+    fields = _stream(gap) | {
+        "first": gap.first,
+        "last": gap.last,
+        "missing": gap.missing,
+        "cause": gap.cause,
+        "healed": gap.healed,
+    }
+    if gap.healed:
+        fields["healed_by"] = gap.healed_by
+    return fields | {"from_ns": gap.from_ns, "to_ns": gap.to_ns}
 
 
 def _own(name: str, at_ns: int, fields: dict[str, Any]) -> dict[str, Any]:

@@ -34,6 +34,14 @@ class Feed:
     needs: tuple[str, ...] = ()
     """Keys without which a message of this feed cannot be accounted for."""
 
+    identified_by: str = ""
+    """The key of an entry's id, where a snapshot that holds the last id seen proves that
+    nothing is missing."""
+
+    silent_after_s: float | None = None
+    """A subscription without a message for so long, while its connection beats, is not quiet
+    but dead. Tickers come once a second; a book rests for minutes on thin products."""
+
     numbered: bool = False
     """Whether ``seq`` rises by one per product and message, so that a loss can be proven."""
 
@@ -58,6 +66,7 @@ FEEDS: dict[str, Feed] = {
             entries=("bids", "asks"),
             needs=("product_id", "seq"),
             numbered=True,
+            silent_after_s=600,
         ),
         Feed(
             "ticker",
@@ -66,6 +75,7 @@ FEEDS: dict[str, Feed] = {
             summary="prices, volume, funding; 1/s",
             snapshot=False,
             needs=("product_id",),
+            silent_after_s=60,
         ),
         Feed(
             "ticker_lite",
@@ -74,6 +84,7 @@ FEEDS: dict[str, Feed] = {
             summary="best prices, volume; 1/s",
             snapshot=False,
             needs=("product_id",),
+            silent_after_s=60,
         ),
         Feed(
             "heartbeat",
@@ -88,6 +99,7 @@ FEEDS: dict[str, Feed] = {
             products="optional",
             summary="your executions",
             entries=("fills",),
+            identified_by="fill_id",
         ),
         Feed(
             "open_positions",
@@ -138,6 +150,7 @@ FEEDS: dict[str, Feed] = {
             products="none",
             summary="bookings on your account",
             entries=("logs", "new_entry"),
+            identified_by="id",
         ),
         Feed(
             "notifications_auth",

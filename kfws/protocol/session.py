@@ -23,20 +23,33 @@ from kfws.protocol.events import (
     Broken,
     Data,
     Event,
+    Gap,
     Kind,
     Notice,
     Refused,
+    Resync,
+    Silent,
+    Stale,
     Subscribed,
 )
 from kfws.protocol.feeds import FEEDS, SNAPSHOT_SUFFIX, base_name
+from kfws.protocol.sequence import Sequences, Track
 
 __all__ = ["Session", "Subscription"]
 
-# The venue allows 100 requests a second and connection, and nobody has seen what it does
-# above that (protocol page, section 8).
-REQUESTS_PER_S = 90
 SECOND_NS = 1_000_000_000
-CHALLENGE_DEADLINE_NS = 10 * SECOND_NS
+# The venue allows 100 requests a second and connection, and nobody has seen what it does
+# above that (protocol page, section 8). Evenly spaced, so that no network can bunch them.
+REQUEST_EVERY_NS = SECOND_NS // 90
+REQUESTS_AT_ONCE = 8
+ANSWER_DEADLINE_NS = 10 * SECOND_NS
+SNAPSHOT_DEADLINE_NS = 10 * SECOND_NS
+# What gives nothing is asked for again, but not over and over.
+ASKED_AGAIN_EVERY_NS = 600 * SECOND_NS
+# While the venue's engine is away each request is answered with an alert.
+OUTAGE_WAITS_S = (1, 2, 4, 8, 16, 32, 60)
+# A key that worked and is refused: the venue is the likelier culprit.
+KEY_WAITS_S = (5, 15, 60, 300)
 
 # The venue's texts, matched by their beginnings (protocol page, section 6). Its documentation
 # has an `error` twin for two of them.
@@ -45,6 +58,7 @@ INVALID_FEED = ("Couldn't subscribe to invalid feed", "Invalid feed")
 UNAUTHENTICATED = "Failed to subscribe to authenticated feed"
 ALREADY_SUBSCRIBED = "Already subscribed to feed"
 NOT_SUBSCRIBED = "Not subscribed to feed"
+OUTAGE = "Trading engine unavailable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,35 +101,102 @@ class _Shape:
     needs_product: bool
     needs_seq: bool
     quiet: bool
+    numbered: bool
+    is_plain: bool
+    """Whether the next number, or none, is all that there is to look at."""
+    tracks: dict[str | None, Track]
+
+
+class _Hold:
+    """A time to wait that grows each time it is wanted. Wanted where there is no clock."""
+
+    def __init__(self, waits_s: Sequence[int]) -> None:
+        self._waits_s = waits_s
+        self._times = 0
+        self._is_wanted = False
+        self._until: int | None = None
+
+    @property
+    def moments(self) -> list[int]:
+        """When it ends; now where it has not begun; nothing where none is wanted."""
+        if self._is_wanted:
+            return [0]
+        return [] if self._until is None else [self._until]
+
+    def want(self) -> None:
+        """From the next look on, unless one lasts already."""
+        self._is_wanted = self._until is None
+
+    def lasts(self, now_ns: int) -> bool:
+        if self._is_wanted:
+            wait_s = self._waits_s[min(self._times, len(self._waits_s) - 1)]
+            self._until = now_ns + wait_s * SECOND_NS
+            self._times += 1
+            self._is_wanted = False
+        if self._until is not None and now_ns >= self._until:
+            self._until = None
+        return self._until is not None
+
+    def ended(self, now_ns: int) -> bool:
+        """Whether it was wanted and is over: true once."""
+        return bool(self.moments) and not self.lasts(now_ns)
+
+    def reset(self) -> None:
+        self._times = 0
 
 
 class Session:
     """Asks for what is wanted, reads what comes, keeps account of what was answered.
 
-    ``wanted`` are the subscriptions, in the order in which they are asked for. ``verdict`` is
-    set when the conversation cannot go on: the key was refused, the challenge stayed away, or
-    nothing is left of what was wanted.
+    ``wanted`` are the subscriptions, in the order in which they are asked for. ``sequences``
+    outlives the connection. ``key_worked``: on an earlier connection of this run. ``resync``:
+    whether a book with a gap is asked for anew.
+
+    ``verdict`` is set when the conversation cannot go on: the key was refused, the challenge
+    stayed away, or nothing is left of what was wanted.
     """
 
     def __init__(
-        self, wanted: Sequence[Subscription], credentials: Credentials | None = None
+        self,
+        wanted: Sequence[Subscription],
+        credentials: Credentials | None = None,
+        *,
+        sequences: Sequences | None = None,
+        key_worked: bool = False,
+        resync: bool = True,
     ) -> None:
         if credentials is None and any(each.is_private for each in wanted):
             raise ValueError("private feeds need credentials")
         self.states: dict[Subscription, State] = {}
         self.verdict: KfwsError | None = None
+        self.beats = False
+        """Whether a heartbeat came on this connection."""
+        self.key_worked = key_worked
         self._credentials = credentials
-        self._shapes = dict(_shapes(wanted))
+        self._sequences = sequences or Sequences()
+        self._resync = resync
+        self._shapes = dict(_shapes(wanted, self._sequences))
         self._queue: deque[_Request] = deque()
-        self._waiting: deque[_Request] = deque()
-        self._sent_at: deque[int] = deque(maxlen=REQUESTS_PER_S)
+        self._waiting: dict[_Request, int] = {}
+        """What was sent and not answered, and when, in the order of sending."""
+        self._slot = 0
+        """When the next request may leave."""
         self._signature: wire.Signature | None = None
-        self._challenge_due: int | None = None
-        self._key_worked = False
+        self._secrets: list[bytes] = []
+        if credentials is not None:
+            self._learn_secrets([credentials.key, credentials.secret])
+        self._worked_here = False
         self._challenges = 0
         self._suspects: list[Subscription] = []
         self._refusals: list[str] = []
         self._verdicts: list[Event] = []
+        self._outage = _Hold(OUTAGE_WAITS_S)
+        self._key_fault = _Hold(KEY_WAITS_S)
+        self._stale: dict[Subscription, int] = {}
+        self._active_at: dict[Subscription, int] = {}
+        self._snapshots: dict[Subscription, int] = {}
+        """When the last snapshot came."""
+        self._asked_again_at: dict[Subscription, int] = {}
         for each in wanted:
             self.subscribe(each)
 
@@ -134,39 +215,114 @@ class Session:
         self.states[subscription] = "left"
         self._queue.append(_Request("unsubscribe", subscription))
 
+    def ask_again(self, subscription: Subscription) -> None:
+        """Gives a feed up and asks for it anew, which brings its snapshot."""
+        self._snapshots.pop(subscription, None)
+        self._active_at.pop(subscription, None)
+        self._queue.append(_Request("unsubscribe", subscription))
+        self.subscribe(subscription)
+
     def outgoing(self, now_ns: int) -> list[str]:
-        """The requests that are due, at most 90 in any second; to be sent in this order."""
+        """The requests that are due, 90 a second; to be sent in this order.
+
+        ``now_ns`` is of any clock that only goes forward, here as in ``tick``.
+        """
         due: list[str] = []
-        while self._queue and now_ns >= self._may_send_at():
+        if self._outage.lasts(now_ns):
+            return []
+        self._slot = max(self._slot, now_ns - REQUESTS_AT_ONCE * REQUEST_EVERY_NS)
+        while self._queue and now_ns >= self._slot:
+            self._slot += REQUEST_EVERY_NS
             request = self._queue.popleft()
-            self._sent_at.append(now_ns)
-            self._waiting.append(request)
+            self._waiting[request] = now_ns
             due.append(self._text(request))
-            if request is _CHALLENGE:
-                self._challenge_due = now_ns + CHALLENGE_DEADLINE_NS
-            elif request.event == "subscribe":
+            if request.event == "subscribe":
                 self.states[request.subscription] = "waiting"
         return due
 
     def next_at(self) -> int | None:
         """When ``outgoing`` or ``tick`` has something to do, in ns; None: only after a frame."""
-        moments = [self._challenge_due] if self._challenge_due is not None else []
+        moments = [sent + ANSWER_DEADLINE_NS for sent in self._waiting.values()]
+        moments += self._key_fault.moments
+        moments += self._sequences.moments
         if self._queue:
-            moments.append(self._may_send_at())
+            moments.append(max(self._slot, *self._outage.moments, 0))
         return min(moments, default=None)
 
-    def tick(self, now_ns: int) -> None:
-        """Time passed: is anything overdue?"""
-        if self._challenge_due is not None and now_ns >= self._challenge_due:
-            self._challenge_due = None
+    def tick(self, now_ns: int, wall_ns: int, *, heard_all: bool = True) -> list[Event]:
+        """Time passed: what is overdue? ``wall_ns``: now, on the clock of ``received_ns``.
+
+        Without ``heard_all`` frames wait unread, and nothing can be said to be overdue.
+        """
+        if not heard_all:
+            self._be_patient(now_ns)
+            return []
+        events = self._sequences.tick(now_ns, wall_ns)
+        self._after(events)
+        if self._key_fault.ended(now_ns):
+            self._want_challenge()
+        for request, sent in list(self._waiting.items()):
+            if now_ns - sent >= ANSWER_DEADLINE_NS:
+                events += self._unanswered(request, wall_ns)
+        if self.beats:
+            events += self._silent(now_ns, wall_ns)
+        return events
+
+    def _be_patient(self, now_ns: int) -> None:
+        """Nothing was heard for a while because nobody listened: deadlines begin anew."""
+        self._waiting = dict.fromkeys(self._waiting, now_ns)
+        self._active_at = dict.fromkeys(self._active_at, now_ns)
+
+    def _unanswered(self, request: _Request, wall_ns: int) -> list[Event]:
+        del self._waiting[request]
+        subscription = request.subscription
+        if request is _CHALLENGE:
             self.verdict = Unreachable(
                 "the venue did not answer the request for a challenge within 10 s",
                 hint="try again; public feeds need no challenge",
             )
+            return []
+        if request.event == "unsubscribe" or self.states[subscription] != "waiting":
+            return []
+        if self._track(subscription) is not None:
+            self.states[subscription] = "active"  # its messages are acknowledgement enough
+            return []
+        self.states[subscription] = "queued"
+        if subscription.is_private:
+            self._judge_suspects(wall_ns, waiting=False)
+        if not subscription.is_private or self._signature is not None:
+            self._queue.append(request)
+        return [_silent(subscription, "no answer in 10 s", wall_ns), *self._take_verdicts()]
 
-    def _may_send_at(self) -> int:
-        full = len(self._sent_at) == REQUESTS_PER_S
-        return self._sent_at[0] + SECOND_NS if full else 0
+    def _silent(self, now_ns: int, wall_ns: int) -> list[Event]:
+        """Acknowledged, on a connection that lives, and yet nothing comes."""
+        events: list[Silent] = []
+        for subscription, state in self.states.items():
+            feed = FEEDS.get(subscription.feed)
+            if state != "active" or feed is None or subscription.quiet:
+                continue
+            since = now_ns - self._active_at.setdefault(subscription, now_ns)
+            reason = ""
+            if feed.snapshot and subscription not in self._snapshots:
+                if since >= SNAPSHOT_DEADLINE_NS:
+                    reason = "no snapshot in 10 s"
+            elif feed.silent_after_s is not None:
+                after_ns = int(feed.silent_after_s * SECOND_NS)
+                track = self._track(subscription)
+                quiet_ns = since if track is None else wall_ns - track.at_ns
+                if min(quiet_ns, since) >= after_ns:
+                    reason = f"silent for {feed.silent_after_s:g} s"
+            last = self._asked_again_at.get(subscription)
+            if reason and (last is None or now_ns - last >= ASKED_AGAIN_EVERY_NS):
+                self._asked_again_at[subscription] = now_ns
+                events.append(_silent(subscription, reason, wall_ns))
+        for event in events:
+            self._sequences.doubt(event.feed, event.product)
+            self.ask_again(Subscription(event.feed, event.product))
+        return list(events)
+
+    def _track(self, subscription: Subscription) -> Track | None:
+        return self._sequences.tracks.get(subscription.feed, {}).get(subscription.product)
 
     def _text(self, request: _Request) -> str:
         subscription = request.subscription
@@ -177,6 +333,12 @@ class Session:
         return build(subscription.feed, subscription.product, signed)
 
     def _want_challenge(self) -> None:
+        """A signature is needed, or a new one; what waits for it is asked when it is there."""
+        self._signature = None
+        for subscription in self.states:
+            request = _Request("subscribe", subscription)
+            if subscription.is_private and request in self._queue:
+                self._queue.remove(request)
         if _CHALLENGE not in self._queue and _CHALLENGE not in self._waiting:
             self._challenges += 1
             # Ahead of the subscriptions: it takes a round trip of its own.
@@ -188,7 +350,7 @@ class Session:
         """One event per frame, in order. ``received_ns``: when the read that brought them began."""
         events: list[Event] = []
         append, shapes, read = events.append, self._shapes, wire.read_typed
-        for payload in frames:
+        for payload in frames if not self._secrets else map(self._without_secrets, frames):
             try:
                 head = read(payload)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -201,24 +363,101 @@ class Session:
                 or head.event
                 or type(payload) is BinaryFrame
                 or not payload.isascii()
+                or (len(payload) > wire.SHORT and wire.is_too_deep(payload))
                 or (shape.needs_product and head.product_id is None)
                 or (shape.needs_seq and head.seq is None)
             ):
                 events += self._judge(payload, received_ns)
                 continue
-            append(
-                Data(
-                    payload,
-                    received_ns,
-                    shape.feed,
-                    shape.kind,
-                    head.product_id,
-                    head.seq,
-                    head.time or head.timestamp,
-                    shape.quiet,
-                )
+            data = Data(
+                payload,
+                received_ns,
+                shape.feed,
+                shape.kind,
+                head.product_id,
+                head.seq,
+                head.time or head.timestamp,
+                shape.quiet,
             )
+            # The common case of the audit: the stream is known, and this is the next number.
+            if shape.is_plain and (track := shape.tracks.get(head.product_id)) is not None:
+                if not shape.numbered:
+                    track.at_ns = received_ns
+                    append(data)
+                    continue
+                if head.seq == track.next:
+                    track.next = head.seq + 1  # type: ignore[operator]  # needs_seq says so
+                    track.at_ns = received_ns
+                    append(data)
+                    continue
+            events += self._look(data)
         return events
+
+    def _without_secrets(self, payload: bytes) -> bytes:
+        """What the venue echoes of our key and signatures, wherever it stands, as asterisks."""
+        for secret in self._secrets:
+            if secret in payload:
+                kind = type(payload)
+                payload = kind(payload.replace(secret, b"*" * len(secret)))
+        return payload
+
+    def _learn_secrets(self, texts: Iterable[str]) -> None:
+        for text in texts:
+            plain = text.encode()
+            self._secrets += dict.fromkeys([plain, plain.replace(b"/", b"\\/")])
+
+    def _look(self, data: Data) -> list[Event]:
+        """The message, if it is one that did not come before, behind what is to be said of it."""
+        if data.feed == "heartbeat":
+            self.beats = True
+            if data.quiet:
+                return [data]
+        passes, events = self._sequences.look(data)
+        if data.kind == "snapshot":
+            events += self._on_snapshot(data)
+        else:
+            self._after(events)
+        return [*events, data] if passes else events
+
+    def _on_snapshot(self, data: Data) -> list[Event]:
+        subscription = Subscription(data.feed, data.product)
+        self._snapshots[subscription] = data.received_ns
+        since_ns = self._stale.pop(subscription, None)
+        if since_ns is None:
+            return []
+        return [
+            Resync(
+                received_ns=data.received_ns,
+                feed=data.feed,
+                product=data.product,
+                seq=data.seq,
+                stale_ns=data.received_ns - since_ns,
+            )
+        ]
+
+    def dropped(self, gaps: Sequence[Gap]) -> list[Event]:
+        """Messages that were dropped for want of room; what is to be said of it."""
+        events: list[Event] = [*gaps]
+        self._after(events)
+        return events
+
+    def _after(self, events: list[Event]) -> None:
+        """A book with a gap is stale until its next snapshot, which is asked for at once."""
+        for gap in list(events):
+            if not isinstance(gap, Gap) or gap.feed != "book" or not self._resync:
+                continue
+            book = Subscription(gap.feed, gap.product)
+            if self.states.get(book) != "active" or book in self._stale:
+                continue
+            if self._snapshots.get(book, 0) > gap.to_ns:
+                continue  # whole again by now
+            self._stale[book] = gap.from_ns
+            self.ask_again(book)
+            events.append(Stale(received_ns=gap.received_ns, feed=gap.feed, product=gap.product))
+
+    def _take_verdicts(self) -> list[Event]:
+        verdicts, self._verdicts = self._verdicts, []
+        return verdicts
 
     def _judge(self, payload: bytes, received_ns: int) -> list[Event]:
         """The event of a frame that is not plain data of a known feed, and what follows from it."""
@@ -226,14 +465,14 @@ class Session:
             return [Broken(payload=payload, received_ns=received_ns, reason="binary frame")]
         head = wire.read_head(payload)
         if isinstance(head, str):
-            return [Broken(payload=payload, received_ns=received_ns, reason=head)]
+            shown = wire.redact(payload) if self._secrets else payload
+            return [Broken(payload=shown, received_ns=received_ns, reason=head)]
         if head.event:
             event = self._control(head.event, payload, received_ns)
-            verdicts, self._verdicts = self._verdicts, []
-            return [event, *verdicts]
-        return [self._data(head, payload, received_ns)]
+            return [event, *self._take_verdicts()]
+        return self._data(head, payload, received_ns)
 
-    def _data(self, head: wire.Head, payload: bytes, received_ns: int) -> Event:
+    def _data(self, head: wire.Head, payload: bytes, received_ns: int) -> list[Event]:
         shape = self._shapes.get(head.feed) or _shape_of_unknown(head.feed)
         reason = ""
         if not head.feed:
@@ -243,16 +482,18 @@ class Session:
         elif shape.needs_seq and head.seq is None:
             reason = "no seq"
         if reason:
-            return Broken(payload=payload, received_ns=received_ns, reason=reason)
-        return Data(
-            payload,
-            received_ns,
-            shape.feed,
-            shape.kind,
-            head.product_id,
-            head.seq,
-            head.time or head.timestamp,
-            shape.quiet,
+            return [Broken(payload=payload, received_ns=received_ns, reason=reason)]
+        return self._look(
+            Data(
+                payload,
+                received_ns,
+                shape.feed,
+                shape.kind,
+                head.product_id,
+                head.seq,
+                head.time or head.timestamp,
+                shape.quiet,
+            )
         )
 
     def _control(self, event: str, payload: bytes, received_ns: int) -> Event:
@@ -268,7 +509,9 @@ class Session:
                 self._settle("unsubscribe", fields)
             case "subscribed_failed":
                 refused = self._settle("subscribe", fields)
-                message = message or event
+                if "feed" not in fields:
+                    refused = self._oldest("subscribe")
+                message = message or "it gives no reason"
             case "challenge":
                 self._on_challenge(message)
             case "alert" | "error":
@@ -287,37 +530,52 @@ class Session:
         settled = self._settle("subscribe", fields)
         for request in settled:
             self._activate(request.subscription, received_ns)
+        feed, products = _feed_of(fields), _products_of(fields)
+        quiet = any(each.subscription.quiet for each in settled)
+        for product in (*products,) or (None,):
+            if not quiet:
+                self._verdicts += self._sequences.acknowledged(feed, product, received_ns)
         return Subscribed(
             payload=payload,
             received_ns=received_ns,
-            feed=_feed_of(fields),
-            products=tuple(_products_of(fields)),
-            quiet=any(each.subscription.quiet for each in settled),
+            feed=feed,
+            products=tuple(products),
+            quiet=quiet,
         )
 
     def _activate(self, subscription: Subscription, received_ns: int) -> None:
         # Given up while the acknowledgement was on its way: it stays given up.
-        if self.states[subscription] == "waiting":
+        if self.states[subscription] in ("waiting", "queued"):
             self.states[subscription] = "active"
+        self._outage.reset()
         if subscription.is_private:
-            self._key_worked = True
+            self.key_worked = self._worked_here = True
+            self._key_fault.reset()
             self._judge_suspects(received_ns)
 
     def _settle(self, event: str, fields: dict[str, Any]) -> list[_Request]:
-        """Takes the requests that an answer names out of the waiting ones."""
+        """Takes the requests that an answer names out of the waiting ones.
+
+        And out of the queue: what is to be asked again may be answered late.
+        """
         feed = _feed_of(fields)
         products = {each.lower() for each in _products_of(fields)}
         settled = [
             request
-            for request in self._waiting
+            for request in (*self._waiting, *self._queue)
             if request.event == event
             and request.subscription.feed == feed
-            and (not products or (request.subscription.product or "").lower() in products)
+            and (
+                not products
+                or request.subscription.product is None
+                or request.subscription.product.lower() in products
+            )
         ]
         # An answer that names no product answers one request.
         settled = settled if products else settled[:1]
         for request in settled:
-            self._waiting.remove(request)
+            if self._waiting.pop(request, None) is None:
+                self._queue.remove(request)
         return settled
 
     def _oldest(self, event: str, *, private: bool = False, product: str = "") -> list[_Request]:
@@ -329,16 +587,16 @@ class Session:
                 and (subscription.is_private or not private)
                 and (not product or (subscription.product or "").lower() == product.lower())
             ):
-                self._waiting.remove(request)
+                del self._waiting[request]
                 return [request]
         return []
 
     def _on_challenge(self, message: str) -> None:
         if _CHALLENGE not in self._waiting or self._credentials is None or not message:
             return  # nobody asked, or nothing was said: a Notice, and the deadline stands
-        self._waiting.remove(_CHALLENGE)
-        self._challenge_due = None
+        del self._waiting[_CHALLENGE]
         self._signature = signature(self._credentials, message)
+        self._learn_secrets([message, self._signature["signed_challenge"]])
         for subscription, state in self.states.items():
             if subscription.is_private and state == "queued":
                 self._queue.append(_Request("subscribe", subscription))
@@ -347,7 +605,7 @@ class Session:
         """The requests that an alert refuses: one or none."""
         if message.startswith(UNAUTHENTICATED):
             failed = self._oldest("subscribe", private=True)
-            if self._key_worked:
+            if self._worked_here:
                 return failed
             self._suspects += [each.subscription for each in failed]
             self._judge_suspects(received_ns)
@@ -361,7 +619,19 @@ class Session:
                 self._activate(request.subscription, received_ns)
         elif message.startswith(NOT_SUBSCRIBED):
             self._oldest("unsubscribe")
+        elif message.startswith(OUTAGE):
+            self._hold_back()
         return []
+
+    def _hold_back(self) -> None:
+        """The engine is away: what was asked is asked again, after a while."""
+        again = [each for each in self._waiting if each.event != "unsubscribe"]
+        for request in again:
+            del self._waiting[request]
+            if request is not _CHALLENGE:
+                self.states[request.subscription] = "queued"
+        self._queue.extendleft(reversed(again))
+        self._outage.want()
 
     def _refuse(self, subscription: Subscription, message: str, received_ns: int) -> Refused:
         self.states[subscription] = "refused"
@@ -381,28 +651,32 @@ class Session:
 
     def _nothing_is_left(self) -> None:
         shown = "; ".join(self._refusals[:3])
+        of_feeds = any(text in each for each in self._refusals for text in INVALID_FEED)
         more = len(self._refusals) - 3
         self.verdict = AllRefused(
             f"the venue refused {shown}" + (f"; and {more} more" if more > 0 else ""),
-            hint="look at the spelling; `kfws feeds` lists the feeds",
+            hint="`kfws feeds` lists the feeds" if of_feeds else "look at the spelling",
         )
 
     # Every fault of authentication gives the same alert, whether key, signature, challenge or
     # permission is to blame. If another private feed is acknowledged on this connection, the
     # feed is refused; if none is, even with a second challenge, the key is.
 
-    def _judge_suspects(self, received_ns: int) -> None:
-        if not self._suspects or self._private_unanswered():
+    def _judge_suspects(self, received_ns: int, *, waiting: bool = True) -> None:
+        """``waiting``: for answers to come to the other private requests."""
+        if not self._suspects or (waiting and self._private_unanswered()):
             return
         suspects, self._suspects = self._suspects, []
-        if self._key_worked:
+        if self._worked_here:
             self._verdicts += [
                 self._refuse(each, UNAUTHENTICATED, received_ns) for each in suspects
             ]
         elif self._challenges == 1:
             self.states.update(dict.fromkeys(suspects, "queued"))
-            self._signature = None
             self._want_challenge()
+        elif self.key_worked:
+            self.states.update(dict.fromkeys(suspects, "queued"))
+            self._key_fault.want()
         else:
             self.verdict = Unwelcome(
                 f"the venue refused the API key for {', '.join(map(str, suspects))}: "
@@ -417,7 +691,16 @@ class Session:
         )
 
 
-def _shapes(wanted: Sequence[Subscription]) -> Iterable[tuple[str, _Shape]]:
+def _silent(subscription: Subscription, reason: str, wall_ns: int) -> Silent:
+    return Silent(
+        received_ns=wall_ns,
+        feed=subscription.feed,
+        product=subscription.product,
+        reason=reason,
+    )
+
+
+def _shapes(wanted: Sequence[Subscription], sequences: Sequences) -> Iterable[tuple[str, _Shape]]:
     quiet = {each.feed for each in wanted if each.quiet}
     for feed in FEEDS.values():
         kinds: tuple[tuple[str, Kind], ...] = (("", "delta"), (SNAPSHOT_SUFFIX, "snapshot"))
@@ -431,6 +714,11 @@ def _shapes(wanted: Sequence[Subscription]) -> Iterable[tuple[str, _Shape]]:
                     # The numbers of a trade_snapshot stand in its entries.
                     needs_seq="seq" in feed.needs and (feed.name, kind) != ("trade", "snapshot"),
                     quiet=feed.name in quiet,
+                    numbered=feed.numbered,
+                    is_plain=kind == "delta"
+                    and not feed.identified_by
+                    and feed.name != "heartbeat",
+                    tracks=sequences.tracks.setdefault(feed.name, {}),
                 ),
             )
 
@@ -438,7 +726,16 @@ def _shapes(wanted: Sequence[Subscription]) -> Iterable[tuple[str, _Shape]]:
 def _shape_of_unknown(name: str) -> _Shape:
     feed, is_snapshot = base_name(name)
     kind: Kind = "snapshot" if is_snapshot else "delta"
-    return _Shape(feed, kind, needs_product=False, needs_seq=False, quiet=False)
+    return _Shape(
+        feed,
+        kind,
+        needs_product=False,
+        needs_seq=False,
+        quiet=False,
+        numbered=False,
+        is_plain=False,
+        tracks={},
+    )
 
 
 def _feed_of(fields: dict[str, Any]) -> str:

@@ -12,7 +12,16 @@ from typing import Any
 import msgspec
 import orjson
 
-__all__ = ["Head", "challenge", "ping", "read_head", "redact", "subscribe", "unsubscribe"]
+__all__ = [
+    "Head",
+    "challenge",
+    "is_too_deep",
+    "ping",
+    "read_head",
+    "redact",
+    "subscribe",
+    "unsubscribe",
+]
 
 
 class Head(msgspec.Struct, gc=False):
@@ -27,7 +36,8 @@ class Head(msgspec.Struct, gc=False):
 
 
 read_typed = msgspec.json.Decoder(Head).decode
-_read_object = msgspec.json.Decoder(dict[str, Any]).decode
+# float_hook: 1e999 is legal, and more than msgspec by itself takes for a number.
+_read_object = msgspec.json.Decoder(dict[str, Any], float_hook=float).decode
 
 
 def read_head(payload: bytes) -> Head | str:
@@ -49,8 +59,12 @@ def read_head(payload: bytes) -> Head | str:
         return "not a JSON object"
     except msgspec.DecodeError:
         return "not JSON" if payload else "empty"
+    if is_too_deep(payload):
+        return "nested too deeply"
     for key, wanted in (("event", str), ("feed", str), ("product_id", str), ("seq", int)):
         value = fields.get(key)
+        if key == "seq" and isinstance(value, float) and value.is_integer():
+            value = fields[key] = int(value)  # 1.7e7 is an integer, too
         # bool is an int to Python, not to the protocol.
         if value is not None and (not isinstance(value, wanted) or isinstance(value, bool)):
             return f"{key} is no {'text' if wanted is str else 'integer'}"
@@ -62,6 +76,30 @@ def read_head(payload: bytes) -> Head | str:
         time=_moment(fields.get("time")),
         timestamp=_moment(fields.get("timestamp")),
     )
+
+
+# Decoding goes down the stack one level per level of nesting, and who decodes a message later
+# may stand lower on it than we do. What is shorter cannot be nested so deeply.
+SHORT = 900
+STACK_MARGIN = 100
+
+
+def is_too_deep(payload: bytes) -> bool:
+    """Whether a message that can be decoded here may be too deep to be decoded elsewhere."""
+    if len(payload) <= SHORT or payload.count(b"[") + payload.count(b"{") < SHORT // 2:
+        return False
+    try:
+        _decode_below(payload, STACK_MARGIN)
+    except RecursionError:
+        return True
+    return False
+
+
+def _decode_below(payload: bytes, levels: int) -> None:
+    if levels:
+        _decode_below(payload, levels - 1)
+    else:
+        _read_object(payload)
 
 
 def read_control(payload: bytes) -> dict[str, Any]:

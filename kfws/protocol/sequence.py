@@ -1,0 +1,425 @@
+"""Which numbers never came, which came twice: the audit of a stream over its connections.
+
+What each feed allows to be proven, and no more (protocol page, section 9): ``book`` and
+``trade`` count every message per product. ``fills`` and ``account_log`` have ids, so a
+snapshot that holds the last one seen proves that nothing is missing. Of all others nothing
+can be proven, so every outage is named with its interval.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from kfws.protocol.events import Cause, Data, Duplicate, Event, Gap, Restart
+from kfws.protocol.feeds import FEEDS
+
+__all__ = ["Sequences", "Track", "holes", "numbers_of"]
+
+Key = tuple[str, str | None]
+"""Feed and product: one stream of messages."""
+
+# A number that comes late came all the same: the venue swapped two messages. So long a gap is
+# looked at before it is said to be one.
+GRACE_NS = 250_000_000
+# After an outage trades that are missing may stand in the snapshot, which has so long to come.
+SNAPSHOT_NS = 10_000_000_000
+# A number so far behind is no duplicate: the venue's counter began anew.
+WINDOW = 4096
+IDS_KEPT = 1000
+
+
+class Track:
+    """Where a stream stands on this connection. Written once per message, hence so small."""
+
+    __slots__ = ("at_ns", "next")
+
+    def __init__(self, expected: int | None, at_ns: int) -> None:
+        self.next = expected
+        """The number that comes next; None where none is known."""
+        self.at_ns = at_ns
+        """When the last message came."""
+
+
+@dataclass(slots=True)
+class _Before:
+    """Where a stream stood when its connection was lost."""
+
+    last: int | None
+    from_ns: int
+    cause: Cause
+
+
+@dataclass(slots=True)
+class _Held:
+    """A gap that is not reported yet: its messages may still come."""
+
+    key: Key
+    first: int
+    last: int
+    cause: Cause
+    from_ns: int
+    to_ns: int
+    wait_ns: int
+    due: int | None = None
+    """On the clock of ``tick``; set by the first tick that sees it."""
+
+
+class Sequences:
+    """What came of each stream, for as long as a run lasts.
+
+    ``tracks`` are of the present connection: feed → product → Track. The Session looks there
+    for the common case, the next number, and asks ``look`` about everything else.
+    ``snapshots_pass``: whether snapshots are passed on, so that what they list is not lost.
+    """
+
+    def __init__(self, *, snapshots_pass: bool = True) -> None:
+        self.tracks: dict[str, dict[str | None, Track]] = {}
+        self._snapshots_pass = snapshots_pass
+        self._before: dict[Key, _Before] = {}
+        self._held: list[_Held] = []
+        self._ids: dict[Key, deque[object]] = {}
+        self._due: dict[Key, int | None] = {}
+
+    # Connections come and go
+
+    def lost(self, last_frame_ns: int, now_ns: int, cause: Cause) -> list[Event]:
+        """The connection ended, its last frame came at ``last_frame_ns``; nothing is late now."""
+        events = self._report(self._held, now_ns)
+        self._held = []
+        for feed, tracks in self.tracks.items():
+            for product, track in tracks.items():
+                last = None if track.next is None else track.next - 1
+                # An outage that goes on keeps its beginning.
+                self._before.setdefault((feed, product), _Before(last, last_frame_ns, cause))
+            tracks.clear()
+        self._due.clear()
+        return events
+
+    def acknowledged(self, feed: str, product: str | None, received_ns: int) -> list[Event]:
+        """A subscription stands: a stream without proof goes on behind an unprovable interval."""
+        tracks = self.tracks.setdefault(feed, {})
+        row = FEEDS.get(feed)
+        if product in tracks or (row is not None and row.numbered):
+            return []
+        tracks[product] = Track(None, received_ns)
+        if row is not None and row.identified_by:
+            self._due[feed, product] = None  # its snapshot may prove that nothing is missing
+            return []
+        return self._unprovable((feed, product), received_ns)
+
+    def end(self, now_ns: int) -> list[Event]:
+        """The run is over: what is still open."""
+        events = self._report(self._held, now_ns)
+        self._held = []
+        for (feed, product), before in self._before.items():
+            events.append(
+                Gap(
+                    received_ns=now_ns,
+                    feed=feed,
+                    product=product,
+                    first=None if before.last is None else before.last + 1,
+                    last=None,
+                    missing=None,
+                    cause=before.cause,
+                    from_ns=before.from_ns,
+                    to_ns=now_ns,
+                )
+            )
+        self._before.clear()
+        return events
+
+    def doubt(self, feed: str, product: str | None) -> None:
+        """A stream gives nothing though its connection lives: what it held back is not proven.
+
+        Streams that count prove it by their next number.
+        """
+        row = FEEDS.get(feed)
+        if row is not None and row.numbered:
+            return
+        track = self.tracks.get(feed, {}).pop(product, None)
+        if track is not None:
+            self._before.setdefault((feed, product), _Before(None, track.at_ns, "venue"))
+
+    def suspended(self, from_ns: int, to_ns: int) -> list[Event]:
+        """We stood still: what cannot be proven is named, numbers will tell of the others."""
+        return [
+            _gap((feed, product), to_ns, None, None, None, "suspended", from_ns, to_ns)
+            for feed, tracks in self.tracks.items()
+            for product in tracks
+            if not (feed in FEEDS and FEEDS[feed].numbered)
+        ]
+
+    # Time
+
+    def tick(self, now: int, wall_ns: int) -> list[Event]:
+        """Gaps whose time to be filled is over. ``now`` on any clock that only goes forward."""
+        due: list[_Held] = []
+        for held in self._held:
+            if held.due is None:
+                held.due = now + held.wait_ns
+            elif now >= held.due:
+                due.append(held)
+        if due:
+            self._held = [each for each in self._held if each not in due]
+        events = self._report(due, wall_ns)
+        for key, moment in list(self._due.items()):
+            if moment is None:
+                self._due[key] = now + SNAPSHOT_NS
+            elif now >= moment:
+                del self._due[key]
+                events += self._unprovable(key, wall_ns)
+        return events
+
+    @property
+    def moments(self) -> list[int]:
+        """When ``tick`` has something to do; 0 is now."""
+        moments = [*(each.due for each in self._held), *self._due.values()]
+        return [moment or 0 for moment in moments]
+
+    # Messages
+
+    def look(self, data: Data) -> tuple[bool, list[Event]]:
+        """Whether a message is passed on, and what is to be said before it."""
+        row = FEEDS.get(data.feed)
+        key = data.feed, data.product
+        track = self.tracks.setdefault(data.feed, {}).get(data.product)
+        if row is not None and row.numbered:
+            if data.kind == "delta":
+                return self._delta(key, data, track)
+            if data.feed == "book":
+                return True, self._book_snapshot(key, data, track)
+            return True, self._trade_snapshot(key, data, track)
+        if track is None:
+            self._track(key, None, data.received_ns)
+        else:
+            track.at_ns = data.received_ns
+        if row is not None and row.identified_by:
+            return True, self._by_id(key, data, row.entries, row.identified_by)
+        return True, [] if track else self._unprovable(key, data.received_ns)
+
+    def _track(self, key: Key, expected: int | None, at_ns: int) -> None:
+        self.tracks[key[0]][key[1]] = Track(expected, at_ns)
+
+    def _delta(self, key: Key, data: Data, track: Track | None) -> tuple[bool, list[Event]]:
+        seq, at_ns = data.seq, data.received_ns
+        assert seq is not None  # noqa: S101  # the Session lets no delta without one pass
+        if track is None:
+            self._track(key, seq + 1, at_ns)
+            return True, self._first_delta(key, seq, at_ns)
+        if track.next is None or seq >= track.next:
+            if track.next is not None and seq > track.next:
+                self._hold(key, track.next, seq - 1, "venue", track.at_ns, at_ns, GRACE_NS)
+            track.next, track.at_ns = seq + 1, at_ns
+            return True, []
+        if self._came_late(key, seq):
+            return True, []
+        if track.next - seq <= WINDOW:
+            feed, product = key
+            twice = Duplicate(
+                payload=data.payload, received_ns=at_ns, feed=feed, product=product, seq=seq
+            )
+            return False, [twice]
+        last, track.next, track.at_ns = track.next - 1, seq + 1, at_ns
+        return True, [_restart(key, last, seq, at_ns)]
+
+    def _first_delta(self, key: Key, seq: int, at_ns: int) -> list[Event]:
+        """The first number on this connection, ahead of its snapshot."""
+        before = self._before.pop(key, None)
+        if before is None or before.last is None or seq == before.last + 1:
+            return []
+        if seq <= before.last:
+            return [_restart(key, before.last, seq, at_ns)]
+        wait_ns = SNAPSHOT_NS if key[0] == "trade" else GRACE_NS
+        self._hold(key, before.last + 1, seq - 1, before.cause, before.from_ns, at_ns, wait_ns)
+        return []
+
+    def _book_snapshot(self, key: Key, data: Data, track: Track | None) -> list[Event]:
+        """It holds the state after its number, but not the messages that led there."""
+        seq, at_ns = data.seq, data.received_ns
+        assert seq is not None  # noqa: S101  # as above
+        before = self._before.pop(key, None)
+        last, cause, from_ns = _standing(track, before, "resync")
+        if track is not None and last is not None and last - WINDOW < seq < last:
+            return []  # deltas came ahead of it
+        self._track(key, seq + 1, at_ns)
+        if last is None or seq == last:
+            return []
+        if seq < last:
+            return [_restart(key, last, seq, at_ns)]
+        return [_gap(key, at_ns, last + 1, seq, seq - last, cause, from_ns, at_ns)]
+
+    def _trade_snapshot(self, key: Key, data: Data, track: Track | None) -> list[Event]:
+        """It lists the last trades: those that are missing among them are known all the same."""
+        listed = sorted(numbers_of(data))
+        before = self._before.pop(key, None)
+        last, cause, from_ns = _standing(track, before, "venue")
+        at_ns = data.received_ns
+        if not listed:
+            if track is None:
+                self._track(key, None if last is None else last + 1, at_ns)
+            return []
+        newest = listed[-1]
+        if last is not None and track is None and newest < last:
+            self._track(key, newest + 1, at_ns)
+            return [_restart(key, last, newest, at_ns)]
+        missing = [each for each in self._held if each.key == key]
+        self._held = [each for each in self._held if each.key != key]
+        if last is not None and newest > last:
+            missing.append(_Held(key, last + 1, newest, cause, from_ns, at_ns, 0))
+        self._track(key, max(newest, newest if last is None else last) + 1, at_ns)
+        return self._report(missing, at_ns, listed if self._snapshots_pass else ())
+
+    def _by_id(self, key: Key, data: Data, lists: Sequence[str], name: str) -> list[Event]:
+        ids = list(_ids(data, lists, name))
+        seen = self._ids.setdefault(key, deque(maxlen=IDS_KEPT))
+        last = seen[-1] if seen else None
+        new = [each for each in ids if each not in seen]
+        # Of a snapshot the newest id has to stand last: account logs begin with it.
+        seen.extend(reversed(new) if data.feed == "account_log" else new)
+        if data.kind == "delta":
+            return []
+        self._due.pop(key, None)
+        before = self._before.pop(key, None)
+        if before is None:
+            return []
+        proven = (last in ids if last is not None else not ids) and self._snapshots_pass
+        gap = _gap(
+            key,
+            data.received_ns,
+            None,
+            None,
+            len(new) if proven else None,
+            before.cause,
+            before.from_ns,
+            data.received_ns,
+        )
+        gap.healed_by = "snapshot" if proven else None
+        return [gap]
+
+    # Gaps
+
+    def _unprovable(self, key: Key, to_ns: int) -> list[Event]:
+        before = self._before.pop(key, None)
+        if before is None:
+            return []
+        return [_gap(key, to_ns, None, None, None, before.cause, before.from_ns, to_ns)]
+
+    def _hold(
+        self, key: Key, first: int, last: int, cause: Cause, from_ns: int, to_ns: int, wait_ns: int
+    ) -> None:
+        self._held.append(_Held(key, first, last, cause, from_ns, to_ns, wait_ns))
+
+    def _came_late(self, key: Key, seq: int) -> bool:
+        """Takes a number out of the gaps that are held; whether it was in one."""
+        for at, held in enumerate(self._held):
+            if held.key == key and held.first <= seq <= held.last:
+                self._held[at : at + 1] = [
+                    _Held(key, a, b, held.cause, held.from_ns, held.to_ns, held.wait_ns, held.due)
+                    for a, b in holes(held.first, held.last, [seq])
+                ]
+                return True
+        return False
+
+    def _report(
+        self, gaps: Iterable[_Held], now_ns: int, listed: Sequence[int] = ()
+    ) -> list[Event]:
+        """Gaps as events; what a snapshot lists of them is healed."""
+        events: list[Event] = []
+        for held in gaps:
+            known = [each for each in listed if held.first <= each <= held.last]
+            lost = holes(held.first, held.last, known)
+            for healed_by, ranges in (("snapshot", _runs(known)), (None, lost)):
+                for first, last in ranges:
+                    gap = _gap(
+                        held.key,
+                        now_ns,
+                        first,
+                        last,
+                        last - first + 1,
+                        held.cause,
+                        held.from_ns,
+                        held.to_ns,
+                    )
+                    gap.healed_by = healed_by
+                    events.append(gap)
+        return events
+
+
+def holes(first: int, last: int, present: Iterable[int]) -> list[tuple[int, int]]:
+    """The ranges of numbers from first to last that are not among the present ones (ascending)."""
+    found = []
+    for number in present:
+        if first < number:
+            found.append((first, number - 1))
+        first = number + 1
+    if first <= last:
+        found.append((first, last))
+    return found
+
+
+def _runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
+    """Ascending numbers as ranges without holes."""
+    found: list[tuple[int, int]] = []
+    for number in numbers:
+        if found and found[-1][1] == number - 1:
+            found[-1] = found[-1][0], number
+        else:
+            found.append((number, number))
+    return found
+
+
+def _standing(
+    track: Track | None, before: _Before | None, cause: Cause
+) -> tuple[int | None, Cause, int]:
+    """The last number that came of a stream, why one may be missing since, and since when."""
+    if track is not None and track.next is not None:
+        return track.next - 1, cause, track.at_ns
+    if before is not None:
+        return before.last, before.cause, before.from_ns
+    return None, cause, 0
+
+
+def numbers_of(data: Data) -> Iterable[int]:
+    """The numbers of the trades that a snapshot lists, as it lists them."""
+    trades = data.message.get("trades")
+    for trade in trades if isinstance(trades, list) else ():
+        seq = trade.get("seq") if isinstance(trade, dict) else None
+        if isinstance(seq, int) and not isinstance(seq, bool):
+            yield seq
+
+
+def _ids(data: Data, lists: Sequence[str], name: str) -> Iterable[object]:
+    for key in lists:
+        value = data.message.get(key)
+        for entry in value if isinstance(value, list) else [value]:
+            if isinstance(entry, dict) and isinstance(entry.get(name), (str, int)):
+                yield entry[name]
+
+
+def _gap(
+    key: Key,
+    at_ns: int,
+    first: int | None,
+    last: int | None,
+    missing: int | None,
+    cause: Cause,
+    from_ns: int,
+    to_ns: int,
+) -> Gap:
+    return Gap(
+        received_ns=at_ns,
+        feed=key[0],
+        product=key[1],
+        first=first,
+        last=last,
+        missing=missing,
+        cause=cause,
+        from_ns=from_ns,
+        to_ns=to_ns,
+    )
+
+
+def _restart(key: Key, last: int, seq: int, at_ns: int) -> Restart:
+    return Restart(received_ns=at_ns, feed=key[0], product=key[1], last=last, seq=seq)
