@@ -11,9 +11,12 @@ import asyncio
 import logging
 import socket
 import ssl
+import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -32,10 +35,19 @@ from websockets.protocol import OPEN, Event
 
 from kfws.errors import KfwsError, MissingExtra, Unreachable, Unwelcome, UsageError
 from kfws.protocol.events import BinaryFrame
+from kfws.sources.backoff import retry_after
 
 __all__ = ["Connection", "Target", "dial"]
 
 MAX_FRAME = 16 * 1024 * 1024
+# Of the answer to the handshake; the library has limits of its own.
+LARGEST_HEAD = 256 * 1024
+# What waits longer than this was not taken because nobody takes.
+IN_TIME_NS = 1_000_000_000
+# X509_V_ERR_HOSTNAME_MISMATCH
+WRONG_HOST = 62
+# FIN and opcode 1, no extension's bit.
+FINAL_TEXT = 0x81
 OPEN_TIMEOUT_S = 10.0
 # A closing handshake is a courtesy; leaving must not take a second.
 CLOSE_TIMEOUT_S = 0.4
@@ -48,12 +60,15 @@ class Target:
 
     url: str
     proxy: str | None = None
-    """A proxy's URL; ``environment`` asks the environment; None goes straight."""
+    """A proxy's URL; None goes straight."""
     ca_file: str | None = None
     compression: bool = False
+    allow_plain: bool = False
+    """Whether a redirect may lead to ws:// on another machine."""
     follow_redirects: bool = True
     """Off with credentials: they are for the venue that was named, not for where it points."""
     buffer_bytes: int = BUFFER_BYTES
+    open_timeout_s: float = OPEN_TIMEOUT_S
 
     @property
     def place(self) -> str:
@@ -62,6 +77,11 @@ class Target:
         port = parts.port or (443 if parts.scheme == "wss" else 80)
         return f"{parts.hostname}:{port}"
 
+    @property
+    def dialled(self) -> str:
+        """Host and port of what is really dialled: the proxy's where there is one."""
+        return self.place if self.proxy is None else f"the proxy {_without_password(self.proxy)}"
+
 
 @dataclass(frozen=True, slots=True)
 class Read:
@@ -69,51 +89,134 @@ class Read:
 
     received_ns: int
     frames: list[bytes]
+    size: int
+    """In bytes, as read; what the bound of the buffer is about."""
 
 
 class Connection(ClientConnection):
     """One WebSocket that hands out batches of frames instead of messages.
 
-    ``wait`` until something is there, then ``take`` all of it. When more than the bound is
-    held, the socket is not read until everything was taken.
+    ``wait`` until something is there, then ``take`` all of it. When more than ``buffer_bytes``
+    are held, ``shed`` is asked to make room; without it the socket is not read until
+    everything was taken.
     """
 
     def __init__(self, *args: Any, buffer_bytes: int = BUFFER_BYTES, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.buffer_bytes = buffer_bytes
+        self.shed: Callable[[list[Read]], None] | None = None
+        """Given the oldest half of what is held, which is not handed out then."""
         self.ended = False
         self.opened_ns = 0
         """When the venue's answer to the handshake came."""
-        self._read_ns = 0
+        self.read_ns = 0
+        """When the last bytes came, on the wall's clock."""
+        self.heard_at = self.loop.time()
+        """The same on the loop's clock, but no earlier than when reading was last resumed."""
         self._reads: deque[Read] = deque()
         self._held = 0
+        self._tail = b""
+        """What came of a frame that is not whole yet."""
         self._frames: list[bytes] = []
         self._parts: list[bytes] = []
         self._is_binary = False
         self._waiter: asyncio.Future[None] | None = None
         self._paused = False
+        self._pinged_at: float | None = None
+        self._given_up = ""
 
     # From the socket
 
     def data_received(self, data: bytes) -> None:
-        self._read_ns = time.time_ns()
-        super().data_received(data)
+        self.read_ns = time.time_ns()
+        self.heard_at = self.loop.time()
+        if self._tail:
+            data = self._tail + data
+            self._tail = b""
+        if self.response is None:
+            data = self._receive_head(data)
+        if data:
+            self._cut(data)
         if self._frames:
-            size = len(data)
-            self._reads.append(Read(self._read_ns, self._frames))
+            # What is compressed takes more room here than on the wire.
+            size = len(data) if not self.protocol.extensions else sum(map(len, self._frames))
+            self._reads.append(Read(self.read_ns, self._frames, size))
             self._frames = []
             self._held += size
-            if self._held > self.buffer_bytes and not self._paused:
-                self._paused = True
-                self.transport.pause_reading()
+            if self._held > self.buffer_bytes:
+                self._make_room()
             self.wake()
+
+    def eof_received(self) -> None:
+        tail, self._tail = self._tail, b""
+        if tail:
+            super().data_received(tail)
+        super().eof_received()
+
+    def _receive_head(self, data: bytes) -> bytes:
+        """Hands the answer to the handshake to the library; gives what stands behind it."""
+        end = data.find(b"\r\n\r\n") + 4
+        if end < 4 and len(data) < LARGEST_HEAD:
+            self._tail = data
+            return b""
+        end = end if end >= 4 else len(data)
+        super().data_received(data[:end])
+        return data[end:]
+
+    def _cut(self, data: bytes) -> None:
+        """The hot way: whole plain text frames are cut here, every other whole frame is handed
+        to the library (RFC 6455, section 5.2). What is no whole frame waits for the next read.
+        """
+        at, size, frames = 0, len(data), self._frames
+        while size - at >= 2:
+            if self.protocol.state is not OPEN:
+                super().data_received(data[at:])
+                return
+            kind, length = data[at], data[at + 1]
+            start = at + 2
+            if length >= 126:
+                if length > 127:  # masked, which no venue may do: the library says so
+                    super().data_received(data[at:])
+                    return
+                start += 2 if length == 126 else 8
+                if start > size:
+                    break
+                length = int.from_bytes(data[at + 2 : start])
+            end = start + length
+            if end > size:
+                if length > MAX_FRAME:
+                    super().data_received(data[at:])
+                    return
+                break
+            if kind == FINAL_TEXT and not self._parts and length <= MAX_FRAME:
+                payload = data[start:end]
+                frames.append(payload)
+                if not payload.isascii() and not _is_utf8(payload):
+                    self._fail_utf8()
+            else:
+                super().data_received(data[at:end])
+            at = end
+        self._tail = data[at:]
+
+    def _make_room(self) -> None:
+        if self.shed is not None:
+            oldest: list[Read] = []
+            while self._held > self.buffer_bytes // 2:
+                oldest.append(self._reads.popleft())
+                self._held -= oldest[-1].size
+            self.shed(oldest)
+        elif not self._paused:
+            self._paused = True
+            self.transport.pause_reading()
 
     def process_event(self, event: Event) -> None:
         if isinstance(event, Frame) and event.opcode in _DATA and self.response is not None:
             self._collect(event)
             return
         if self.response is None:
-            self.opened_ns = self._read_ns
+            self.opened_ns = self.read_ns
+        elif isinstance(event, Frame) and event.opcode is Opcode.PONG:
+            self._pinged_at = None
         super().process_event(event)
 
     def _collect(self, frame: Frame) -> None:
@@ -128,8 +231,12 @@ class Connection(ClientConnection):
             self._frames.append(BinaryFrame(payload))
             return
         self._frames.append(payload)
-        if not payload.isascii() and not _is_utf8(payload) and self.protocol.state is OPEN:
-            # RFC 6455, section 8.1; the library would do so while decoding.
+        if not payload.isascii() and not _is_utf8(payload):
+            self._fail_utf8()
+
+    def _fail_utf8(self) -> None:
+        """RFC 6455, section 8.1; the library would do so while decoding."""
+        if self.protocol.state is OPEN:
             self.protocol.fail(CloseCode.INVALID_DATA, "invalid UTF-8")
             self.send_data()
 
@@ -160,11 +267,27 @@ class Connection(ClientConnection):
         reads = list(self._reads)
         self._reads.clear()
         self._held = 0
+        self._resume()
+        return reads
+
+    def _resume(self) -> None:
         if self._paused:
             self._paused = False
+            self.excuse()
             if not self.transport.is_closing():
                 self.transport.resume_reading()
-        return reads
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the socket is not read, because nobody takes what came."""
+        return self._paused
+
+    @property
+    def hears_all(self) -> bool:
+        """Whether what came is taken in time: only then silence is the venue's."""
+        if self._paused:
+            return False
+        return not self._reads or time.time_ns() - self._reads[0].received_ns < IN_TIME_NS
 
     def say(self, text: str) -> None:
         """Sends a text frame; nothing happens on a connection that is closing."""
@@ -172,18 +295,47 @@ class Connection(ClientConnection):
             self.protocol.send_text(text.encode())
             self.send_data()
 
-    def ping_unheeded(self) -> None:
+    def send_ping(self) -> None:
         """Sends a ping frame; the venue closes a connection that is silent for a minute."""
         if self.protocol.state is OPEN:
             self.protocol.send_ping(b"kfws")
             self.send_data()
+            if self._pinged_at is None:
+                self._pinged_at = self.loop.time()
+
+    @property
+    def unanswered_s(self) -> float:
+        """How long a ping has been waiting for its pong, while we could have heard it."""
+        if self._pinged_at is None or self._paused:
+            return 0.0
+        return self.loop.time() - self._pinged_at
+
+    @property
+    def silent_s(self) -> float:
+        """How long nothing at all has come, while we could have heard it."""
+        return 0.0 if self._paused else self.loop.time() - self.heard_at
+
+    @property
+    def lived_s(self) -> float:
+        """From the handshake to the last bytes that came."""
+        return (self.read_ns - self.opened_ns) / 1e9
+
+    def excuse(self) -> None:
+        """We were not there to hear: silence begins anew."""
+        self.heard_at = self.loop.time()
+        if self._pinged_at is not None:
+            self._pinged_at = self.heard_at
+
+    def give_up(self, reason: str) -> None:
+        """Ends a connection that is dead: no closing handshake would come to an end."""
+        self._given_up = self._given_up or reason
+        self.transport.abort()
 
     async def leave(self) -> None:
         """Closes with 1000, and waits shortly for the venue to do so too."""
-        if self._paused and not self.transport.is_closing():
-            # The venue's close frame stands behind what was not read.
-            self._paused = False
-            self.transport.resume_reading()
+        self.shed = None
+        self._resume()  # the venue's close frame stands behind what was not read
+        self.buffer_bytes = sys.maxsize
         try:
             await self.close()
         except (ConnectionClosed, OSError):
@@ -196,7 +348,7 @@ class Connection(ClientConnection):
         close = self.protocol.close_rcvd or self.protocol.close_sent
         if close is not None:
             return int(close.code), close.reason
-        return int(CloseCode.ABNORMAL_CLOSURE), str(self.connection_exc or "")
+        return int(CloseCode.ABNORMAL_CLOSURE), self._given_up or str(self.connection_exc or "")
 
 
 _DATA = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
@@ -214,9 +366,13 @@ class _Dial(connect):
     """The library's connect, which follows redirects only where that gives nothing away."""
 
     follow_redirects = True
+    allow_plain = False
 
     def process_redirect(self, exc: Exception) -> Exception | str:
-        return super().process_redirect(exc) if self.follow_redirects else exc
+        found = super().process_redirect(exc) if self.follow_redirects else exc
+        if isinstance(found, str) and not (self.allow_plain or is_private_line(found)):
+            return SecurityError(f"{found} is not encrypted")
+        return found
 
 
 async def dial(target: Target) -> Connection:
@@ -248,8 +404,8 @@ async def _dial(target: Target) -> Connection:
         target.url,
         create_connection=make,  # type: ignore[arg-type]  # documented: "a wrapper or a subclass"
         compression="deflate" if target.compression else None,
-        proxy=True if target.proxy == "environment" else target.proxy,
-        open_timeout=OPEN_TIMEOUT_S,
+        proxy=target.proxy,
+        open_timeout=target.open_timeout_s,
         close_timeout=CLOSE_TIMEOUT_S,
         ping_interval=None,  # live.py pings: the library's deadline counts while we do not read
         max_size=MAX_FRAME,
@@ -258,6 +414,7 @@ async def _dial(target: Target) -> Connection:
         **options,
     )
     attempt.follow_redirects = target.follow_redirects
+    attempt.allow_plain = target.allow_plain
     await attempt
     return made[-1]
 
@@ -272,60 +429,107 @@ def _tls(ca_file: str | None) -> ssl.SSLContext:
         ) from exc
 
 
+def is_private_line(url: str) -> bool:
+    """Whether nobody else can read what is sent there: TLS, or this very machine."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    try:
+        here = ip_address(host).is_loopback
+    except ValueError:
+        here = host == "localhost" or host.endswith(".localhost")
+    return parts.scheme == "wss" or here
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    return parts.netloc.rpartition("@")[2] or url.rpartition("@")[2]
+
+
 def _renamed(exc: Exception, target: Target) -> KfwsError:
     """The library's errors in the user's words. The most special classes come first."""
     place = target.place
     match exc:
         case InvalidStatus():
-            return _answered(exc.response.status_code, place)
+            return _answered(exc, place)
         case ssl.SSLCertVerificationError():
-            return Unreachable(
-                f"the certificate of {place} is not trusted: {exc.verify_message}",
-                hint="name the authority that signed it with --ca-file",
-            )
+            return _distrusted(exc, target)
         case ssl.SSLError():
             return Unreachable(
-                f"no TLS with {place}: {exc.reason or exc}",
+                f"{place} does not speak TLS: {exc.reason or exc}",
                 hint="is it a TLS port? A local venue without TLS is ws://",
             )
         case socket.gaierror():
             return Unreachable(
-                f"no address for {urlsplit(target.url).hostname}: {exc.strerror}",
-                hint="look at the spelling of --url, and at the network",
+                f"no address for {target.dialled.rpartition(':')[0]}: {exc.strerror}",
+                hint="are you online? (--env sim works without a network)",
             )
         case TimeoutError():
             return Unreachable(
-                f"{place} did not answer within {OPEN_TIMEOUT_S:.0f} s",
+                f"{target.dialled} did not answer within {target.open_timeout_s:g} s",
                 hint="look at the network, a firewall, or --proxy",
             )
         case ConnectionRefusedError():
-            return Unreachable(f"nobody listens at {place}", hint="look at --url")
+            return Unreachable(
+                f"nothing is listening at {target.dialled}",
+                hint="look at --proxy, or HTTPS_PROXY" if target.proxy else "look at --url",
+            )
         case ProxyError():
-            return Unreachable(f"the proxy refused: {exc}", hint="look at --proxy")
-        case InvalidProxy() | InvalidURI():
-            return UsageError(str(exc), hint="look at --url and --proxy")
+            return Unreachable(f"{target.dialled} refused: {exc}", hint="look at --proxy")
+        case InvalidProxy():
+            return UsageError(
+                f"{_without_password(exc.proxy)} is no proxy: {exc.msg}",
+                hint="e.g. --proxy http://host:3128 or socks5://host:1080",
+            )
+        case InvalidURI():
+            return UsageError(str(exc), hint="look at --url")
         case SecurityError():
-            return Unreachable(f"{place} points elsewhere: {exc}")
+            return Unreachable(f"{place} points elsewhere: {exc}", permanent=True)
         case InvalidHandshake():
             return Unreachable(
-                f"{place} did not answer as a WebSocket: {exc}", hint="look at --url"
+                f"{place} did not answer as a WebSocket: {exc}",
+                hint="look at --url; a TLS port is wss://",
             )
         case ImportError():
             return MissingExtra(
-                "a SOCKS proxy needs the extra `socks`", hint="pip install 'kfws[socks]'"
+                "a SOCKS proxy needs python-socks",
+                hint="install kfws with its extra: 'kfws[socks]'",
+            )
+        case ConnectionError() if target.url.startswith("wss:") and target.proxy is None:
+            return Unreachable(
+                f"{place} hung up on the TLS handshake",
+                hint="is it a TLS port? A local venue without TLS is ws://",
             )
         case _:
-            return Unreachable(f"no connection to {place}: {exc}", hint="look at the network")
+            reason = str(exc) or type(exc).__name__
+            return Unreachable(f"no connection to {target.dialled}: {reason}")
 
 
-def _answered(status: int, place: str) -> KfwsError:
+def _distrusted(exc: ssl.SSLCertVerificationError, target: Target) -> Unreachable:
+    reason = exc.verify_message.rstrip(".")
+    hint = "name the authority that signed it with --ca-file"
+    if exc.verify_code == WRONG_HOST:
+        hint = "name the venue in --url as its certificate does"
+    elif target.ca_file:
+        hint = f"{target.ca_file} holds no authority that signed it"
+    return Unreachable(
+        f"the certificate of {target.place} is not trusted: {reason}", hint=hint, permanent=True
+    )
+
+
+def _answered(exc: InvalidStatus, place: str) -> KfwsError:
+    status = exc.response.status_code
     said = f"{place} answered HTTP {status}"
     if status in (401, 403):
         return Unwelcome(f"{said}: not welcome", hint="is this address allowed to connect?")
     if status == 404:
-        return Unreachable(f"{said}: no such path", hint="the path of Kraken Futures is /ws/v1")
+        return Unreachable(
+            f"{said}: no such path", hint="the path of Kraken Futures is /ws/v1", permanent=True
+        )
     if 300 <= status < 400:
         return Unreachable(
-            f"{said}: a redirect, not followed", hint="give the final address with --url"
+            f"{said}: a redirect, not followed",
+            hint="give the final address with --url",
+            permanent=True,
         )
-    return Unreachable(said, hint="try again later")
+    wait = exc.response.headers.get("Retry-After", "") if status in (429, 503) else ""
+    return Unreachable(said, hint="try again later", retry_after_s=retry_after(wait, time.time()))

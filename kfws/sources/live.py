@@ -1,31 +1,63 @@
-"""One supervised life of a connection: dial, pump, watch.
+"""One supervised life: dial, pump, watch, redial.
 
-Gives batches of Events and decides nothing about them.
+Gives batches of Events and decides nothing about them. What outlives a connection stands here:
+which numbers came, what was refused, whether the key ever worked.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
+import random
 import time
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Literal
 
-from kfws.errors import Unreachable
+from kfws.errors import KfwsError, OutputError, Unreachable
 from kfws.protocol.auth import Credentials
-from kfws.protocol.events import Closed, Event, Opened, Tick
+from kfws.protocol.events import Cause, Closed, Data, Event, Gap, Opened, Redial, Silent, Tick
+from kfws.protocol.sequence import Sequences
 from kfws.protocol.session import Session, Subscription
-from kfws.sources.connection import Connection, Target, dial
+from kfws.sources.backoff import DialPace, delays
+from kfws.sources.connection import Connection, Read, Target, dial
 
-__all__ = ["HEARTBEAT", "Live"]
+__all__ = ["HEARTBEAT", "Live", "OnFull", "Patience"]
+
+OnFull = Literal["block", "drop-oldest", "exit"]
 
 HEARTBEAT = Subscription("heartbeat", quiet=True)
-# The venue wants a sign of life every 60 s.
-PING_EVERY_S = 30.0
-# A wake-up without cause now and then, so that deadlines are looked at; no timer per frame.
-TICK_S = 0.5
+FIRST_ATTEMPTS = 5
+# Nobody's loop is busy for so long: the process or the machine was stopped.
+SUSPENDED_S = 5.0
+# So long after it a lost connection is put down to it.
+BLAME_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a venue may be silent before it is taken for dead; seconds."""
+
+    ping_every_s: float = 30.0
+    """The venue wants a sign of life every 60 s."""
+    pong_within_s: float = 20.0
+    beat_within_s: float = 10.0
+    """Heartbeats come about once a second; their interval is nowhere documented."""
+    first_beat_within_s: float = 20.0
+    good_after_s: float = 10.0
+    """A connection that delivered for so long was a good one: the next wait is short again."""
+    tick_s: float = 0.5
+    """A wake-up without cause now and then, so that deadlines are looked at; no timer per
+    frame."""
 
 
 class Live:
-    """The venue's feeds, live. ``events`` may be iterated once; ``rest`` is for afterwards."""
+    """The venue's feeds, live, over as many connections as it takes.
+
+    ``events`` may be iterated once; ``rest`` is for afterwards. ``attempts``: dials that may
+    fail in a row, 0 for any number; by default 5 until a connection stood, then any number.
+    """
 
     def __init__(
         self,
@@ -33,99 +65,308 @@ class Live:
         wanted: Sequence[Subscription],
         credentials: Credentials | None = None,
         *,
-        ping_every_s: float = PING_EVERY_S,
+        attempts: int | None = None,
+        resync: bool = True,
+        on_full: OnFull = "block",
+        sequences: Sequences | None = None,
+        pace: DialPace | None = None,
+        jitter: Callable[[], float] = random.random,
+        patience: Patience = Patience(),
+        numbers: Iterator[int] | None = None,
     ) -> None:
         if not any(each.feed == HEARTBEAT.feed for each in wanted):
             wanted = (*wanted, HEARTBEAT)
         self._target = target
-        self._session = Session(wanted, credentials)
-        self._ping_every_s = ping_every_s
+        # Public feeds come at once, private ones wait for a challenge anyway.
+        self._wanted = sorted(wanted, key=lambda each: each.is_private)
+        self._credentials = credentials
+        self._attempts = attempts
+        self._resync = resync
+        self._on_full = on_full
+        self._sequences = sequences or Sequences()
+        self._pace = pace or DialPace()
+        self._jitter = jitter
+        self._delays = delays(jitter)
+        self._patience = patience
+        self._numbers = numbers or itertools.count(1)
+        self._number = 0
+        self._failed = 0
+        self._stood = False
+        self._key_worked = False
+        self._refused: set[Subscription] = set()
+        self._said_no_beat = False
         self._connection: Connection | None = None
+        self._session: Session | None = None
 
     async def events(self) -> AsyncGenerator[list[Event]]:
-        """Batches of events, from Opened to Closed.
+        """Batches of events, for as long as there is something to wait for.
 
-        Raises what ``dial`` raises, Unreachable when the connection is lost, and what the
-        Session finds against going on: Unwelcome, Refused, Unreachable. Closing the generator
-        closes the connection.
+        Raises Unreachable when the allowed dials failed or a refusal is permanent, Unwelcome
+        for a refused key, Refused when nothing is left, OutputError with ``on_full="exit"``.
+        Closing the generator closes the connection.
         """
-        session = self._session
-        connection = self._connection = await dial(self._target)
-        pulse = _Pulse(connection, session, self._ping_every_s)
+        while True:
+            try:
+                connection = await self._dial()
+                reason, retry_after_s = "", None
+                async with aclosing(self._pump(connection)) as batches:
+                    async for events in batches:
+                        yield events
+                reason = f"the connection to {self._target.place} was lost: {_in_words(connection)}"
+            except KfwsError as exc:
+                if not isinstance(exc, Unreachable) or not self._may_go_on(exc):
+                    yield [*self._sequences.end(time.time_ns())]
+                    raise
+                reason, retry_after_s = exc.message, exc.retry_after_s
+            delay_s = max(next(self._delays), retry_after_s or 0.0, self._pace.wait(_now()))
+            now_ns = time.time_ns()
+            yield [Redial(received_ns=now_ns, reason=reason, failed=self._failed, delay_s=delay_s)]
+            await asyncio.sleep(delay_s)
+
+    def rest(self) -> Iterator[list[Event]]:
+        """What came and was not handed out before ``events`` was closed; what stays open."""
+        connection, session = self._connection, self._session
+        now_ns = time.time_ns()
+        if connection is not None and session is not None:
+            for read in connection.take():
+                yield session.receive(read.frames, read.received_ns)
+            yield [*self._sequences.end(now_ns), self._closed(connection)]
+        elif gaps := self._sequences.end(now_ns):
+            yield gaps
+
+    def ask_again(self, feed: str, product: str | None) -> None:
+        """Asks for a feed anew, for its snapshot; nothing happens where it is not active."""
+        session, subscription = self._session, Subscription(feed, product)
+        if session is not None and session.states.get(subscription) == "active":
+            session.ask_again(subscription)
+
+    # Dialling
+
+    async def _dial(self) -> Connection:
+        while wait_s := self._pace.wait(_now()):  # noqa: ASYNC110  # others dial meanwhile
+            await asyncio.sleep(wait_s)
+        self._pace.dialled(_now())
+        connection = await dial(self._target)
+        self._number = next(self._numbers)
+        self._failed = 0
+        self._stood = True
+        return connection
+
+    def _may_go_on(self, exc: Unreachable) -> bool:
+        """Whether it makes sense to dial again after this."""
+        self._failed += 1
+        attempts = self._attempts
+        if attempts is None:
+            attempts = 0 if self._stood else FIRST_ATTEMPTS
+        if exc.permanent:
+            return False
+        return attempts == 0 or self._failed < attempts
+
+    # One connection
+
+    async def _pump(self, connection: Connection) -> AsyncGenerator[list[Event]]:
+        session = Session(
+            [each for each in self._wanted if each not in self._refused],
+            self._credentials,
+            sequences=self._sequences,
+            key_worked=self._key_worked,
+            resync=self._resync,
+        )
+        self._connection, self._session = connection, session
+        pulse = _Pulse(connection, session, self._sequences, self._patience)
+        if self._on_full == "drop-oldest":
+            connection.shed = pulse.drop
+        elif self._on_full == "exit":
+            connection.shed = pulse.fail
         try:
-            yield [Opened(received_ns=connection.opened_ns, connection=1, url=self._target.url)]
+            yield [self._opened(connection)]
             while True:
-                pulse.say_what_is_due()
+                pulse.beat()
                 await connection.wait()
+                if events := pulse.take():
+                    yield events
                 reads = connection.take()
                 for read in reads:
                     yield session.receive(read.frames, read.received_ns)
-                if session.verdict is not None:
-                    raise session.verdict
+                self._key_worked |= session.key_worked
+                if pulse.failure or session.verdict:
+                    raise pulse.failure or session.verdict  # type: ignore[misc]
                 if connection.ended and not reads:
                     break
                 if not reads:
-                    yield [Tick(received_ns=time.time_ns())]
-            yield [self._closed(connection)]
-            code, reason = connection.ending
-            raise Unreachable(
-                f"the connection to {self._target.place} was lost: {_in_words(code, reason)}",
-                hint="start again",
-            )
+                    yield self._tick(session, connection)
+            self._connection = self._session = None
+            now_ns = time.time_ns()
+            gaps = self._sequences.lost(connection.read_ns, now_ns, pulse.cause)
+            yield [*gaps, self._closed(connection)]
         finally:
             pulse.stop()
+            self._remember(session, connection)
             await connection.leave()
 
-    def rest(self) -> Iterator[list[Event]]:
-        """What came and was not handed out before ``events`` was closed, then Closed."""
-        connection = self._connection
-        if connection is not None:
-            for read in connection.take():
-                yield self._session.receive(read.frames, read.received_ns)
-            yield [self._closed(connection)]
+    def _remember(self, session: Session, connection: Connection) -> None:
+        self._refused |= {each for each, state in session.states.items() if state == "refused"}
+        if connection.lived_s >= self._patience.good_after_s:
+            self._delays = delays(self._jitter)
+
+    def _tick(self, session: Session, connection: Connection) -> list[Event]:
+        now_ns = time.time_ns()
+        old = connection.lived_s >= self._patience.first_beat_within_s
+        refused = session.states.get(HEARTBEAT) == "refused"
+        if not session.beats and not self._said_no_beat and (old or refused):
+            self._said_no_beat = True
+            reason = "no heartbeat: only pings can tell whether the venue lives"
+            return [Silent(received_ns=now_ns, feed="heartbeat", product=None, reason=reason)]
+        return [Tick(received_ns=now_ns)]
+
+    def _opened(self, connection: Connection) -> Opened:
+        return Opened(
+            received_ns=connection.opened_ns, connection=self._number, url=self._target.url
+        )
 
     def _closed(self, connection: Connection) -> Closed:
         code, reason = connection.ending
-        return Closed(received_ns=time.time_ns(), connection=1, code=code, reason=reason)
+        return Closed(received_ns=time.time_ns(), connection=self._number, code=code, reason=reason)
 
 
 class _Pulse:
-    """Sends what is due, and wakes the pump when time alone is a reason to.
+    """What time brings: requests, deadlines, pings; and what a full buffer brings.
 
     It beats by a timer of its own, so that the venue sees signs of life while nobody takes
     our batches.
     """
 
-    def __init__(self, connection: Connection, session: Session, ping_every_s: float) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        session: Session,
+        sequences: Sequences,
+        patience: Patience,
+    ) -> None:
+        self.failure: KfwsError | None = None
         self._connection = connection
         self._session = session
+        self._sequences = sequences
         self._loop = asyncio.get_running_loop()
-        self._ping_every_s = ping_every_s
-        self._ping_at = self._loop.time() + ping_every_s
-        self._timer: asyncio.Handle = self._loop.call_soon(self._on_time)
+        self._events: list[Event] = []
+        self._patience = patience
+        self._ping_at = self._loop.time() + patience.ping_every_s
+        self._suspended_at = self._slow_at = float("-inf")
+        self._beat_ns = time.time_ns()
+        self._timer = self._loop.call_later(0, self._on_time)
 
-    def say_what_is_due(self) -> None:
-        """After each batch: an answer may have made a request possible."""
-        for request in self._session.outgoing(time.monotonic_ns()):
+    def beat(self) -> None:
+        """After each batch: an answer may have made a request possible, or a deadline nearer."""
+        now_ns = time.monotonic_ns()
+        for request in self._session.outgoing(now_ns):
             self._connection.say(request)
+        next_at = self._session.next_at()
+        if next_at is not None:
+            when = self._loop.time() + max(0.001, (next_at - now_ns) / 1e9)
+            if when < self._timer.when():
+                self._timer.cancel()
+                self._timer = self._loop.call_at(when, self._on_time)
+
+    def take(self) -> list[Event]:
+        """What time brought since the last time."""
+        events, self._events = self._events, []
+        return events
+
+    @property
+    def cause(self) -> Cause:
+        """What a loss of the connection is put down to."""
+        now = self._loop.time()
+        if now - self._suspended_at < BLAME_S:
+            return "suspended"
+        return "slow-reader" if now - self._slow_at < BLAME_S else "outage"
 
     def _on_time(self) -> None:
-        now_ns = time.monotonic_ns()
-        self._session.tick(now_ns)
-        self.say_what_is_due()
+        self._timer = self._loop.call_later(self._patience.tick_s, self._on_time)
+        connection = self._connection
+        self._look_for_a_pause()
+        if connection.is_paused:
+            self._slow_at = self._loop.time()
+        self._events += self._session.tick(
+            time.monotonic_ns(), time.time_ns(), heard_all=connection.hears_all
+        )
+        self.beat()
         if self._loop.time() >= self._ping_at:
-            self._ping_at = self._loop.time() + self._ping_every_s
-            self._connection.ping_unheeded()
+            self._ping_at = self._loop.time() + self._patience.ping_every_s
+            connection.send_ping()
+        pong_s, beat_s = self._patience.pong_within_s, self._patience.beat_within_s
+        if connection.unanswered_s > pong_s:
+            connection.give_up(f"no pong within {pong_s:g} s")
+        elif self._session.beats and connection.silent_s > beat_s:
+            connection.give_up(f"nothing came for {beat_s:g} s, not even a heartbeat")
+        connection.wake()
+
+    def _look_for_a_pause(self) -> None:
+        """The wall's clock goes on while a laptop sleeps or Ctrl-Z holds us."""
+        before_ns, self._beat_ns = self._beat_ns, time.time_ns()
+        if self._beat_ns - before_ns > (self._patience.tick_s + SUSPENDED_S) * 1e9:
+            self._suspended_at = self._loop.time()
+            self._events += self._sequences.suspended(before_ns, self._beat_ns)
+            self._connection.excuse()
+            self._ping_at = self._loop.time()
+
+    # A full buffer
+
+    def drop(self, reads: Iterable[Read]) -> None:
+        """``--on-full drop-oldest``: what is dropped is named; answers of the venue are kept."""
+        self._slow_at = self._loop.time()
+        dropped: list[Gap] = []
+        for read in reads:
+            for event in self._session.receive(read.frames, read.received_ns):
+                if not isinstance(event, Data):
+                    self._events.append(event)
+                elif not event.quiet:
+                    _count(event, dropped)
+        self._events += self._session.dropped(dropped)
         self._connection.wake()
-        next_at = self._session.next_at()
-        delay = TICK_S if next_at is None else min(TICK_S, max(0.001, (next_at - now_ns) / 1e9))
-        self._timer = self._loop.call_later(delay, self._on_time)
+
+    def fail(self, reads: Iterable[Read]) -> None:
+        """``--on-full exit``."""
+        held = sum(read.size for read in reads)
+        self.failure = self.failure or OutputError(
+            f"the reader is too slow: more than {2 * held / 1e6:.0f} MB are waiting for it",
+            hint="raise --buffer, or choose another --on-full",
+        )
+        self._connection.wake()
 
     def stop(self) -> None:
         self._timer.cancel()
 
 
-def _in_words(code: int, reason: str) -> str:
+def _count(data: Data, dropped: list[Gap]) -> None:
+    """Adds a message to what was dropped: one gap per stream and run of numbers."""
+    for gap in reversed(dropped):
+        if (gap.feed, gap.product) == (data.feed, data.product):
+            follows = data.seq is None if gap.last is None else data.seq == gap.last + 1
+            if follows and gap.missing is not None:
+                gap.last, gap.missing, gap.to_ns = data.seq, gap.missing + 1, data.received_ns
+                return
+            break
+    dropped.append(
+        Gap(
+            received_ns=time.time_ns(),
+            feed=data.feed,
+            product=data.product,
+            first=data.seq,
+            last=data.seq,
+            missing=1,
+            cause="slow-reader",
+            from_ns=data.received_ns,
+            to_ns=data.received_ns,
+        )
+    )
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _in_words(connection: Connection) -> str:
+    code, reason = connection.ending
     if code == 1006:
         return reason or "it broke off without a word"
     return f"it was closed ({code}{' ' + reason if reason else ''})"

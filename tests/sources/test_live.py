@@ -4,20 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from contextlib import aclosing
+from dataclasses import replace
 
 import pytest
 from websockets.asyncio.server import ServerConnection
 from websockets.frames import Frame, Opcode
 
+from kfws.errors import OutputError, Unreachable, Unwelcome
 from kfws.errors import Refused as AllRefused
-from kfws.errors import Unreachable, Unwelcome
 from kfws.protocol.auth import DEMO, Credentials
-from kfws.protocol.events import Broken, Closed, Data, Event, Notice, Opened, Subscribed, Tick
+from kfws.protocol.events import (
+    Broken,
+    Closed,
+    Data,
+    Event,
+    Gap,
+    Notice,
+    Opened,
+    Redial,
+    Silent,
+    Subscribed,
+    Tick,
+)
 from kfws.protocol.session import Subscription
 from kfws.sim.server import SimOptions, serve
 from kfws.sources.connection import Target
-from kfws.sources.live import Live
+from kfws.sources.live import Live, Patience
 from tests.frames_of import frames
 from tests.loopback import loopback
 
@@ -100,7 +114,7 @@ async def test_the_stream_ends_when_everything_was_refused() -> None:
 @pytest.mark.parametrize(
     ("how", "text"), [("close", r"it was closed \(1012 restart\)"), ("abort", "was lost")]
 )
-async def test_a_lost_connection_gives_all_that_came_then_closed_then_the_reason(
+async def test_a_lost_connection_gives_all_that_came_then_closed_then_a_redial(
     how: str, text: str
 ) -> None:
     async def leave(server: ServerConnection) -> None:
@@ -112,11 +126,20 @@ async def test_a_lost_connection_gives_all_that_came_then_closed_then_the_reason
             server.transport.close()
 
     async with loopback(leave) as venue:
+        live = Live(Target(venue.url), [TICKER], jitter=lambda: 0.0)
         events: list[Event] = []
-        with pytest.raises(Unreachable, match=text):
-            await exhaust(Live(Target(venue.url), [TICKER]), events)
-    assert [each.payload for each in events if isinstance(each, Data)] == TRADES
-    assert isinstance(events[-1], Closed)
+        async with aclosing(live.events()) as batches:
+            async for batch in batches:
+                events += batch
+                if sum(isinstance(each, Opened) for each in events) == 2:
+                    break
+    kinds = [type(each) for each in events]
+    lost = kinds.index(Closed)
+    assert [each.payload for each in events[:lost] if isinstance(each, Data)] == TRADES
+    redial = events[kinds.index(Redial)]
+    assert isinstance(redial, Redial)
+    assert re.search(text, redial.reason)
+    assert lost < kinds.index(Redial)
 
 
 async def test_what_came_and_was_not_handed_out_is_left_as_the_rest() -> None:
@@ -140,7 +163,7 @@ async def test_what_came_and_was_not_handed_out_is_left_as_the_rest() -> None:
 
 
 async def test_there_is_no_rest_without_a_connection(unused_tcp_port: int) -> None:
-    live = Live(Target(f"ws://127.0.0.1:{unused_tcp_port}/ws/v1"), [TICKER])
+    live = Live(Target(f"ws://127.0.0.1:{unused_tcp_port}/ws/v1"), [TICKER], attempts=1)
     with pytest.raises(Unreachable):
         await collect(live, data=1)
     assert list(live.rest()) == []
@@ -185,9 +208,187 @@ async def test_pings_are_sent_in_time_also_while_nobody_takes_the_batches() -> N
         server.process_event = spy  # type: ignore[method-assign]
 
     async with loopback(script) as venue:
-        live = Live(Target(venue.url), [TICKER], ping_every_s=0.01)
+        live = Live(Target(venue.url), [TICKER], patience=Patience(ping_every_s=0.01, tick_s=0.01))
         async with aclosing(live.events()) as batches:
             async for _ in batches:
                 await enough.wait()
                 break
     assert len(pings) >= 3
+
+
+# Redialling
+
+
+QUICK = Patience(
+    ping_every_s=0.05, pong_within_s=0.2, beat_within_s=0.2, first_beat_within_s=0.1, tick_s=0.02
+)
+
+
+async def until(live: Live, kind: type[Event], times: int = 1) -> list[Event]:
+    """Events until so many of a kind came; then leaves."""
+    found: list[Event] = []
+    async with aclosing(live.events()) as batches:
+        async for events in batches:
+            found += events
+            if sum(isinstance(each, kind) for each in found) >= times:
+                break
+    return found
+
+
+async def test_so_many_dials_may_fail_in_a_row(unused_tcp_port: int) -> None:
+    url = f"ws://127.0.0.1:{unused_tcp_port}/ws/v1"
+    live = Live(Target(url), [TICKER], attempts=2, jitter=lambda: 0.0)
+    events: list[Event] = []
+    with pytest.raises(Unreachable, match="nothing is listening"):
+        await exhaust(live, events)
+    redials = [each for each in events if isinstance(each, Redial)]
+    assert [each.failed for each in redials] == [1]
+
+
+@pytest.mark.parametrize("status", [403, 404])
+async def test_a_permanent_refusal_is_not_dialled_again(status: int) -> None:
+    async with loopback(status=status) as venue:
+        with pytest.raises((Unreachable, Unwelcome)):
+            await exhaust(Live(Target(venue.url), [TICKER], jitter=lambda: 0.0), [])
+        assert len(venue.handshakes) == 1
+
+
+async def test_retry_after_is_honoured() -> None:
+    async with loopback(status=503, headers={"Retry-After": "7"}) as venue:
+        events = await until(Live(Target(venue.url), [TICKER], jitter=lambda: 0.0), Redial)
+    redial = events[-1]
+    assert isinstance(redial, Redial)
+    assert redial.delay_s == 7.0
+
+
+async def test_after_a_loss_all_that_is_wanted_is_asked_for_anew_and_the_loss_is_named() -> None:
+    wanted = [Subscription("open_orders"), TICKER, Subscription("ticker", "PF_NOPEUSD")]
+    async with serve(SimOptions()) as venue:
+        live = Live(Target(venue.url), wanted, DEMO, jitter=lambda: 0.0)
+        events: list[Event] = []
+        async with aclosing(live.events()) as batches:
+            async for batch in batches:
+                events += batch
+                named = {each.feed for each in events if isinstance(each, Gap)}
+                if named == {"ticker", "open_orders"}:
+                    break
+                if not any(isinstance(each, Closed) for each in events) and venue.holds(
+                    "open_orders"
+                ):
+                    await venue.drop()
+        asked = [json.loads(each) for each in venue.received]
+    assert [each["event"] for each in asked].count("challenge") == 2
+    assert [each.get("product_ids") for each in asked].count(["PF_NOPEUSD"]) == 1
+    gaps = [each for each in events if isinstance(each, Gap)]
+    assert all(gap.missing is None and gap.cause == "outage" for gap in gaps)
+
+
+async def test_a_venue_that_does_not_pong_is_dead_and_one_that_does_not_beat_is_said_once() -> None:
+    async def script(server: ServerConnection) -> None:
+        server.protocol.receive_data = lambda _data: None  # type: ignore[method-assign,assignment]
+
+    async with loopback(script) as venue:
+        live = Live(Target(venue.url), [TICKER], patience=QUICK, jitter=lambda: 0.0)
+        events = await until(live, Redial)
+    redial = events[-1]
+    assert isinstance(redial, Redial)
+    assert "no pong within 0.2 s" in redial.reason
+
+
+async def test_a_connection_that_stops_beating_is_dead() -> None:
+    async def script(server: ServerConnection) -> None:
+        await server.send('{"feed":"heartbeat","time":1}')
+
+    async with loopback(script) as venue:
+        patience = replace(QUICK, ping_every_s=60)
+        live = Live(Target(venue.url), [TICKER], patience=patience, jitter=lambda: 0.0)
+        events = await until(live, Redial)
+    redial = events[-1]
+    assert isinstance(redial, Redial)
+    assert "not even a heartbeat" in redial.reason
+
+
+async def test_a_venue_that_never_beats_is_left_to_its_pongs_and_that_is_said_once() -> None:
+    async with loopback() as venue:
+        live = Live(Target(venue.url), [TICKER], patience=QUICK)
+        events: list[Event] = []
+        async with aclosing(live.events()) as batches:
+            async for batch in batches:
+                events += batch
+                if sum(isinstance(each, Tick) for each in events) > 30:
+                    break
+    assert [each.feed for each in events if isinstance(each, Silent)] == ["heartbeat"]
+    assert not any(isinstance(each, Redial) for each in events)
+
+
+# A full buffer
+
+
+LAST = 10_000  # more than the sockets' own buffers hold
+
+
+def trade(seq: int) -> bytes:
+    return b'{"feed":"trade","product_id":"A","seq":%d,"pad":"%s"}' % (seq, b"x" * 1000)
+
+
+async def stall(live: Live, sent: asyncio.Event) -> list[Event]:
+    """Takes the first batch, then nothing until all was sent, then the rest."""
+    events: list[Event] = []
+    async with aclosing(live.events()) as batches:
+        async for batch in batches:
+            events += batch
+            if len(events) == 1:
+                await sent.wait()
+            if any(isinstance(each, Data) and each.seq == LAST for each in batch):
+                break
+    return events
+
+
+async def test_with_drop_oldest_what_is_dropped_is_counted_and_named() -> None:
+    sent = asyncio.Event()
+
+    async def script(server: ServerConnection) -> None:
+        for seq in range(1, LAST + 1):
+            await server.send(trade(seq), text=True)
+        sent.set()
+
+    async with loopback(script) as venue:
+        target = Target(venue.url, buffer_bytes=300_000)
+        wanted = [Subscription("trade", "A")]
+        events = await stall(Live(target, wanted, on_full="drop-oldest"), sent)
+    came = {each.seq for each in events if isinstance(each, Data)}
+    gaps = [each for each in events if isinstance(each, Gap)]
+    assert gaps
+    assert {gap.cause for gap in gaps} == {"slow-reader"}
+    named = {seq for gap in gaps for seq in range(gap.first or 0, (gap.last or 0) + 1)}
+    assert came | named == set(range(1, LAST + 1))
+    assert not came & named
+    assert any(isinstance(each, Subscribed) for each in events)
+
+
+async def test_with_exit_a_full_buffer_ends_the_stream() -> None:
+    sent = asyncio.Event()
+
+    async def script(server: ServerConnection) -> None:
+        for seq in range(1, LAST + 1):
+            await server.send(trade(seq), text=True)
+        sent.set()
+
+    async with loopback(script) as venue:
+        target = Target(venue.url, buffer_bytes=300_000)
+        live = Live(target, [Subscription("trade", "A")], on_full="exit")
+        with pytest.raises(OutputError, match="too slow"):
+            await stall(live, sent)
+
+
+async def test_with_block_nothing_is_lost() -> None:
+    async def script(server: ServerConnection) -> None:
+        for seq in range(1, LAST + 1):
+            await server.send(trade(seq), text=True)
+
+    async with loopback(script) as venue:
+        target = Target(venue.url, buffer_bytes=300_000)
+        ready = asyncio.Event()
+        ready.set()
+        events = await stall(Live(target, [Subscription("trade", "A")]), ready)
+    assert [each.seq for each in events if isinstance(each, Data)] == list(range(1, LAST + 1))

@@ -1,0 +1,421 @@
+"""Several copies of a stream as one: the first copy of a message wins.
+
+Pure: time is handed in. ``book`` and ``trade`` are merged by number, so that nothing that any
+connection brought is lost and nothing comes twice. Other feeds have a leading connection;
+when it dies, or falls silent while another one delivers, that one takes over, and the interval
+is named: nobody can prove what fell into it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+from kfws.protocol.events import (
+    Cause,
+    Closed,
+    Data,
+    Duplicate,
+    Event,
+    Gap,
+    Notice,
+    Opened,
+    Redial,
+    Refused,
+    Restart,
+    Resync,
+    Silent,
+    Stale,
+    Subscribed,
+)
+from kfws.protocol.feeds import FEEDS
+from kfws.protocol.sequence import holes, numbers_of
+
+__all__ = ["Arbiter"]
+
+Key = tuple[str, str | None]
+
+WAIT_NS = 250_000_000
+# A leader that has brought nothing while another connection brought so many messages is silent.
+MESSAGES_AHEAD = 3
+SILENT_NS = 2_000_000_000
+# Payloads of a stream that are remembered, so that a takeover gives none of them again.
+KEPT = 256
+# So many messages are held back for one that is missing; then it is missing.
+HELD_MOST = 50_000
+
+
+class _Numbered:
+    """A stream whose messages count."""
+
+    __slots__ = ("at_ns", "due", "epoch", "epochs", "held", "leg", "next", "snapshot", "stale_ns")
+
+    def __init__(self) -> None:
+        self.next: int | None = None
+        """The number that comes next; None before the first message."""
+        self.held: dict[int, Data] = {}
+        """Messages that are ahead of one that may still come from another connection."""
+        self.snapshot: Data | None = None
+        """One that is ahead, held for the same reason."""
+        self.due: int | None = None
+        self.at_ns = 0
+        self.leg = 0
+        """Who brought the last message."""
+        self.stale_ns: int | None = None
+        """Since when its book is not to be trusted; None: it is."""
+        self.epoch = 0
+        """How often the venue's counter began anew; and how often each connection saw it."""
+        self.epochs: dict[int, int] = {}
+
+
+class _Led:
+    """A stream without numbers."""
+
+    __slots__ = ("ahead", "at_ns", "leader", "recent", "spare")
+
+    def __init__(self, leader: int, at_ns: int) -> None:
+        self.leader = leader
+        self.at_ns = at_ns
+        """When the leader's last message came."""
+        self.recent: deque[bytes] = deque(maxlen=KEPT)
+        self.spare: deque[Data] = deque(maxlen=KEPT)
+        """What others brought since then."""
+        self.ahead = 0
+
+
+class Arbiter:
+    """Takes the events of each connection in its order, gives those of the one stream.
+
+    ``leg`` numbers the connections that run side by side. ``snapshots_pass`` as in Sequences.
+    """
+
+    def __init__(
+        self, *, wait_ns: int = WAIT_NS, snapshots_pass: bool = True, resync: bool = True
+    ) -> None:
+        self._wait_ns = wait_ns
+        self._snapshots_pass = snapshots_pass
+        self._resync = resync
+        self.asks: list[tuple[int, Key]] = []
+        """Books with a gap, and the leg that is to ask for a new snapshot; the caller empties it.
+        One leg at a time: while it asks, the others bring what it misses."""
+        self._numbered: dict[Key, _Numbered] = {}
+        self._led: dict[Key, _Led] = {}
+        self._up: set[int] = set()
+        self._acknowledged: dict[Key, set[int]] = {}
+        self._refused: set[Key] = set()
+        self._outage_ns = 0
+        """When a connection was last away: what is missing just after is put down to it."""
+        self.swallowed = 0
+        """Copies that were not passed on."""
+
+    def receive(self, leg: int, events: Iterable[Event], now_ns: int) -> list[Event]:
+        """What is passed on of a connection's events."""
+        out: list[Event] = []
+        for event in events:
+            if type(event) is Data:
+                if event.quiet:
+                    out.append(event)
+                elif event.feed in _NUMBERED:
+                    self._number(leg, event, now_ns, out)
+                else:
+                    self._lead(leg, event, out)
+            else:
+                self._control(leg, event, now_ns, out)
+        return out
+
+    def tick(self, now_ns: int) -> list[Event]:
+        """Messages that nobody brought in time are missing; silent leaders are replaced."""
+        out: list[Event] = []
+        for key, stream in self._numbered.items():
+            if stream.due is not None and now_ns >= stream.due:
+                self._give_up(key, stream, now_ns, out)
+        for key, led in self._led.items():
+            if led.ahead >= MESSAGES_AHEAD and now_ns - led.at_ns > SILENT_NS:
+                self._take_over(key, led, now_ns, out)
+        return out
+
+    def next_at(self) -> int | None:
+        """When ``tick`` has something to do about a missing message."""
+        moments = [each.due for each in self._numbered.values() if each.due is not None]
+        return min(moments, default=None)
+
+    def end(self, now_ns: int) -> list[Event]:
+        """The run is over: nothing that is held is waited for any longer."""
+        out: list[Event] = []
+        for key, stream in self._numbered.items():
+            while stream.held or stream.snapshot is not None:
+                self._give_up(key, stream, now_ns, out)
+            if not self._up and stream.next is not None:
+                gap = _gap(key, now_ns, stream.next, None, "outage", stream.at_ns)
+                out.append(gap)
+        return out
+
+    # Numbered streams
+
+    def _number(self, leg: int, data: Data, now_ns: int, out: list[Event]) -> None:
+        key = data.feed, data.product
+        stream = self._numbered.get(key)
+        if stream is None:
+            stream = self._numbered[key] = _Numbered()
+        if stream.epochs.setdefault(leg, stream.epoch) != stream.epoch:
+            self.swallowed += 1  # still of the count before the venue's restart
+            return
+        if data.kind == "snapshot":
+            self._snapshot(leg, key, stream, data, now_ns, out)
+            return
+        seq = data.seq
+        assert seq is not None  # noqa: S101  # the Session lets no delta without one pass
+        if stream.next is None or seq == stream.next:
+            stream.next = seq + 1
+            stream.at_ns = data.received_ns
+            stream.leg = leg
+            out.append(data)
+            if stream.held or stream.snapshot is not None:
+                self._release(stream, out)
+        elif seq < stream.next:
+            self.swallowed += 1
+        else:
+            stream.held.setdefault(seq, data)
+            if stream.due is None:
+                stream.due = now_ns + self._wait_ns
+            if len(stream.held) > HELD_MOST:
+                self._give_up(key, stream, now_ns, out)
+
+    def _snapshot(
+        self, leg: int, key: Key, stream: _Numbered, data: Data, now_ns: int, out: list[Event]
+    ) -> None:
+        newest = _newest(data)
+        if stream.next is None:
+            stream.next = None if newest is None else newest + 1
+            stream.at_ns = data.received_ns
+            out.append(data)
+        elif stream.stale_ns is not None and newest == stream.next - 1:
+            self._end_stale(key, stream, data, out)
+            out.append(data)
+        elif newest is None or newest < stream.next:
+            self.swallowed += 1
+            if stream.stale_ns is not None:
+                # Others are ahead of this leg: the snapshot is older than what was passed on.
+                self.asks.append((stream.leg, key))
+        else:
+            # What it stands for may still come, message by message, from another connection.
+            held = stream.snapshot
+            if held is None or (_newest(held) or 0) < newest:
+                stream.snapshot = data
+            if stream.due is None:
+                stream.due = now_ns + self._wait_ns
+
+    def _end_stale(self, key: Key, stream: _Numbered, data: Data, out: list[Event]) -> None:
+        if stream.stale_ns is not None:
+            out.append(
+                Resync(
+                    received_ns=data.received_ns,
+                    feed=key[0],
+                    product=key[1],
+                    seq=data.seq,
+                    stale_ns=data.received_ns - stream.stale_ns,
+                )
+            )
+            stream.stale_ns = None
+
+    def _release(self, stream: _Numbered, out: list[Event]) -> None:
+        """Passes on what is held and is next by now, and forgets what came otherwise."""
+        held, following = stream.held, stream.next or 0
+        while held and (data := held.pop(following, None)) is not None:
+            following += 1
+            stream.at_ns = data.received_ns
+            out.append(data)
+        stream.next = following
+        if stream.snapshot is not None and (_newest(stream.snapshot) or 0) < following:
+            stream.snapshot = None
+            self.swallowed += 1
+        if not held and stream.snapshot is None:
+            stream.due = None
+
+    def _give_up(self, key: Key, stream: _Numbered, now_ns: int, out: list[Event]) -> None:
+        """The first message that is waited for did not come."""
+        assert stream.next is not None  # noqa: S101  # nothing is held before the first
+        first_held = min(stream.held, default=None)
+        snapshot, stream.snapshot = stream.snapshot, None
+        if snapshot is not None:
+            newest = _newest(snapshot) or 0
+            present = [each for each in sorted(stream.held) if each <= newest]
+            self._pass_snapshot(key, stream, snapshot, newest, present, now_ns, out)
+        elif first_held is not None:
+            out.append(
+                _gap(key, now_ns, stream.next, first_held - 1, self._cause(now_ns), stream.at_ns)
+            )
+            stream.next = first_held
+            if key[0] == "book" and self._resync and stream.stale_ns is None:
+                stream.stale_ns = stream.at_ns
+                self.asks.append((stream.leg, key))
+                out.append(Stale(received_ns=now_ns, feed=key[0], product=key[1]))
+        stream.due = now_ns + self._wait_ns
+        self._release(stream, out)
+
+    def _pass_snapshot(
+        self,
+        key: Key,
+        stream: _Numbered,
+        snapshot: Data,
+        newest: int,
+        present: Sequence[int],
+        now_ns: int,
+        out: list[Event],
+    ) -> None:
+        """Held messages up to the snapshot's number, the gaps between them, then the snapshot."""
+        assert stream.next is not None  # noqa: S101  # as above
+        listed = set(numbers_of(snapshot)) if self._snapshots_pass else set()
+        for first, last in holes(stream.next, newest, present):
+            known = sorted(each for each in listed if first <= each <= last)
+            for a, b in holes(first, last, known):
+                out.append(_gap(key, now_ns, a, b, self._cause(now_ns), stream.at_ns))
+            if known:
+                gap = _gap(key, now_ns, known[0], known[-1], self._cause(now_ns), stream.at_ns)
+                gap.missing, gap.healed_by = len(known), "snapshot"
+                out.append(gap)
+        for each in present:
+            out.append(stream.held.pop(each))
+        self._end_stale(key, stream, snapshot, out)
+        out.append(snapshot)
+        stream.next = newest + 1
+        stream.at_ns = snapshot.received_ns
+
+    def _cause(self, now_ns: int) -> Cause:
+        return "outage" if now_ns - self._outage_ns < 10 * SILENT_NS else "venue"
+
+    def _restart(self, leg: int, event: Restart, now_ns: int, out: list[Event]) -> None:
+        """A connection saw the count begin anew: so it does for all, each in its time."""
+        key = event.feed, event.product
+        stream = self._numbered.get(key)
+        if stream is None:
+            return
+        seen = stream.epochs[leg] = stream.epochs.get(leg, stream.epoch) + 1
+        if seen <= stream.epoch:
+            return
+        while stream.held or stream.snapshot is not None:
+            self._give_up(key, stream, now_ns, out)
+        stream.epoch, stream.next, stream.due = seen, None, None
+        out.append(event)
+
+    # Streams without numbers
+
+    def _lead(self, leg: int, data: Data, out: list[Event]) -> None:
+        key = data.feed, data.product
+        led = self._led.get(key)
+        if led is None:
+            led = self._led[key] = _Led(leg, data.received_ns)
+        if led.leader == leg:
+            if data.payload in led.recent and led.ahead < 0:
+                self.swallowed += 1  # just after a takeover: the one before gave it
+                return
+            self._passed(led, data)
+            out.append(data)
+        elif led.leader not in self._up:
+            led.spare.append(data)
+            self._take_over(key, led, data.received_ns, out)
+        else:
+            led.spare.append(data)
+            led.ahead += 1
+            self.swallowed += 1
+
+    def _passed(self, led: _Led, data: Data) -> None:
+        led.recent.append(data.payload)
+        led.at_ns = data.received_ns
+        # Copies of what came before a takeover trickle in for a while; count up to 0 again.
+        led.ahead = min(led.ahead + 1, 0) if led.ahead < 0 else 0
+        led.spare.clear()
+
+    def _take_over(self, key: Key, led: _Led, now_ns: int, out: list[Event]) -> None:
+        """Another connection leads from here on; what it brought meanwhile is passed on."""
+        others = self._acknowledged.get(key, set()) & self._up - {led.leader}
+        if not others:
+            return
+        gap = _gap(key, now_ns, None, None, "takeover", led.at_ns)
+        out.append(gap)
+        led.leader = min(others)
+        spare = list(led.spare)
+        led.spare.clear()
+        for data in spare:
+            if data.payload not in led.recent:
+                led.recent.append(data.payload)
+                out.append(data)
+        led.at_ns = now_ns
+        led.ahead = -MESSAGES_AHEAD
+
+    # Everything else
+
+    def _control(self, leg: int, event: Event, now_ns: int, out: list[Event]) -> None:
+        match event:
+            case Opened():
+                self._up.add(leg)
+                out.append(event)
+            case Closed():
+                self._lose(leg, now_ns, out)
+                out.append(event)
+            case Subscribed():
+                if self._is_first(leg, event):
+                    out.append(event)
+            case Refused():
+                key = event.feed, event.product
+                if key not in self._refused:
+                    self._refused.add(key)
+                    out.append(event)
+            case Restart():
+                self._restart(leg, event, now_ns, out)
+            case Gap():
+                led = self._led.get((event.feed, event.product))
+                if event.feed not in _NUMBERED and (led is None or led.leader == leg):
+                    out.append(event)
+            case Duplicate() | Stale() | Resync():
+                self.swallowed += 1
+            case Notice():
+                if leg == min(self._up | {leg}):
+                    out.append(event)
+            case Redial() | Silent():
+                out.append(event)
+            case _:
+                out.append(event)
+
+    def _is_first(self, leg: int, event: Subscribed) -> bool:
+        keys: list[Key] = [(event.feed, product) for product in event.products or (None,)]
+        holders = [self._acknowledged.setdefault(key, set()) for key in keys]
+        first = any(not each for each in holders)
+        for each in holders:
+            each.add(leg)
+        return first
+
+    def _lose(self, leg: int, now_ns: int, out: list[Event]) -> None:
+        self._up.discard(leg)
+        self._outage_ns = now_ns
+        for holders in self._acknowledged.values():
+            holders.discard(leg)
+        for key, led in self._led.items():
+            if led.leader == leg:
+                self._take_over(key, led, now_ns, out)
+
+
+_NUMBERED = frozenset(name for name, feed in FEEDS.items() if feed.numbered)
+
+
+def _newest(snapshot: Data) -> int | None:
+    """The number up to which a snapshot goes; None of an empty list of trades."""
+    if snapshot.seq is not None:
+        return snapshot.seq
+    return max(numbers_of(snapshot), default=None)
+
+
+def _gap(
+    key: Key, now_ns: int, first: int | None, last: int | None, cause: Cause, from_ns: int
+) -> Gap:
+    return Gap(
+        received_ns=now_ns,
+        feed=key[0],
+        product=key[1],
+        first=first,
+        last=last,
+        missing=None if first is None or last is None else last - first + 1,
+        cause=cause,
+        from_ns=from_ns,
+        to_ns=now_ns,
+    )

@@ -1,0 +1,176 @@
+"""Several lives at once as one stream.
+
+Connections are dialled apart in time, and renewed one at a time before they are old: the new
+one stands before the old one goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
+from typing import Protocol
+
+from kfws.errors import KfwsError
+from kfws.protocol.events import Closed, Event, Notice, Subscribed, Tick
+from kfws.sources.arbiter import Arbiter
+
+__all__ = ["Redundant"]
+
+APART_S = 1.0
+TICK_S = 0.5
+# Events that wait here for the loop; beyond it each connection's own buffer fills.
+WAITING_MOST = 20_000
+# A new connection has so long to be subscribed before the old one is let go.
+SETTLE_S = 5.0
+
+
+class Leg(Protocol):
+    """One of the lives: sources/live.py's Live."""
+
+    def events(self) -> AsyncGenerator[list[Event]]: ...
+
+    def rest(self) -> Iterator[list[Event]]: ...
+
+    def ask_again(self, feed: str, product: str | None) -> None:
+        """Asks for a feed anew, for its snapshot."""
+        ...
+
+
+class Redundant:
+    """``count`` legs, made by ``make(number)`` with numbers from 1 on."""
+
+    def __init__(
+        self,
+        make: Callable[[int], Leg],
+        count: int,
+        *,
+        renew_s: float,
+        arbiter: Arbiter | None = None,
+        apart_s: float = APART_S,
+        settle_s: float = SETTLE_S,
+    ) -> None:
+        self._make = make
+        self._count = count
+        self._renew_s = renew_s
+        self._arbiter = arbiter or Arbiter()
+        self._apart_s = apart_s
+        self._settle_s = settle_s
+        self._made = 0
+        self._legs: dict[int, Leg] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._settled: dict[int, asyncio.Event] = {}
+        self._out: list[Event] = []
+        self._news = asyncio.Event()
+        self._room = asyncio.Event()
+        self._failures: list[KfwsError] = []
+
+    async def events(self) -> AsyncGenerator[list[Event]]:
+        """Batches of the one stream. Raises what ended the last leg."""
+        keeper = asyncio.create_task(self._keep())
+        try:
+            while True:
+                try:
+                    await asyncio.wait_for(self._news.wait(), self._patience_s())
+                except TimeoutError:
+                    self._out += self._arbiter.tick(time.time_ns())
+                    self._ask()
+                    self._out.append(Tick(received_ns=time.time_ns()))
+                self._news.clear()
+                out, self._out = self._out, []
+                self._room.set()
+                if out:
+                    yield out
+                if self._failures and not self._tasks:
+                    raise self._failures[0]
+                if keeper.done():
+                    keeper.result()
+        finally:
+            for task in (keeper, *self._tasks.values()):
+                task.cancel()
+            await asyncio.gather(keeper, *self._tasks.values(), return_exceptions=True)
+
+    def rest(self) -> Iterator[list[Event]]:
+        """What came and was not handed out before ``events`` was closed."""
+        now_ns = time.time_ns()
+        out, self._out = self._out, []
+        closed: list[Event] = []  # by us: no reason to take anything over
+        for number, leg in self._legs.items():
+            for events in leg.rest():
+                closed += [each for each in events if isinstance(each, Closed)]
+                others = [each for each in events if not isinstance(each, Closed)]
+                out += self._arbiter.receive(number, others, now_ns)
+        yield [*out, *self._arbiter.end(now_ns), *closed]
+
+    def _patience_s(self) -> float:
+        due = self._arbiter.next_at()
+        return TICK_S if due is None else min(TICK_S, max(0.001, (due - time.time_ns()) / 1e9))
+
+    async def _keep(self) -> None:
+        """Starts the legs, and replaces the oldest when its time has come."""
+        for _ in range(self._count):
+            self._start()
+            await asyncio.sleep(self._apart_s)
+        while True:
+            await asyncio.sleep(self._renew_s / self._count)
+            number = self._start()
+            try:
+                await asyncio.wait_for(self._settled[number].wait(), self._settle_s)
+            except TimeoutError:
+                pass  # it may be up soon; the old one is no better for waiting
+            else:
+                await self._retire(min(self._tasks))
+
+    def _start(self) -> int:
+        self._made += 1
+        number = self._made
+        self._legs[number] = self._make(number)
+        self._settled[number] = asyncio.Event()
+        self._tasks[number] = asyncio.create_task(self._run(number, self._legs[number]))
+        return number
+
+    async def _retire(self, number: int) -> None:
+        task = self._tasks.pop(number)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        for events in self._legs.pop(number).rest():
+            self._take(number, events)
+
+    async def _run(self, number: int, leg: Leg) -> None:
+        try:
+            async with aclosing(leg.events()) as batches:
+                async for events in batches:
+                    self._take(number, events)
+                    while len(self._out) > WAITING_MOST:
+                        self._room.clear()
+                        await self._room.wait()
+        except KfwsError as exc:
+            self._tasks.pop(number, None)
+            self._failures.append(exc)
+            if self._tasks:
+                self._out.append(
+                    Notice(
+                        payload=None,
+                        received_ns=time.time_ns(),
+                        event="alert",
+                        message=f"one of {self._count} connections is given up: {exc.message}",
+                    )
+                )
+            self._news.set()
+
+    def _take(self, number: int, events: list[Event]) -> None:
+        if any(isinstance(each, Subscribed) for each in events):
+            self._settled[number].set()
+        out = self._arbiter.receive(number, events, time.time_ns())
+        self._ask()
+        if out:
+            self._out += out
+            self._news.set()
+
+    def _ask(self) -> None:
+        """Has the legs ask for what the arbiter lacks."""
+        for leg, (feed, product) in self._arbiter.asks:
+            if leg in self._legs:
+                self._legs[leg].ask_again(feed, product)
+        self._arbiter.asks.clear()

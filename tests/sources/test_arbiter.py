@@ -1,0 +1,332 @@
+"""Copies of a stream become one: nothing lost that anybody brought, nothing twice, in order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kfws.protocol.events import (
+    Closed,
+    Data,
+    Duplicate,
+    Event,
+    Gap,
+    Notice,
+    Opened,
+    Refused,
+    Restart,
+    Resync,
+    Silent,
+    Stale,
+    Subscribed,
+)
+from kfws.sources.arbiter import HELD_MOST, SILENT_NS, WAIT_NS, Arbiter
+
+P = "PF_XBTUSD"
+S = 1_000_000_000
+
+
+def book(seq: int, at: int = 0) -> Data:
+    return Data(b'{"seq":%d}' % seq, at, "book", "delta", P, seq, None)
+
+
+def snapshot(seq: int, at: int = 0) -> Data:
+    return Data(b'{"snapshot":%d}' % seq, at, "book", "snapshot", P, seq, None)
+
+
+def trades(numbers: Iterable[int], at: int = 0) -> Data:
+    payload = json.dumps({"trades": [{"seq": each} for each in numbers]}).encode()
+    return Data(payload, at, "trade", "snapshot", P, None, None)
+
+
+def trade(seq: int, at: int = 0) -> Data:
+    return Data(b'{"seq":%d}' % seq, at, "trade", "delta", P, seq, None)
+
+
+def ticker(text: str, at: int = 0, kind: Any = "delta") -> Data:
+    return Data(text.encode(), at, "ticker", kind, P, None, None)
+
+
+def opened(at: int = 0) -> Opened:
+    return Opened(received_ns=at, connection=1, url="ws://x")
+
+
+def closed(at: int = 0) -> Closed:
+    return Closed(received_ns=at, connection=1, code=1006, reason="")
+
+
+def subscribed(feed: str, at: int = 0) -> Subscribed:
+    return Subscribed(payload=b"{}", received_ns=at, feed=feed, products=(P,))
+
+
+def gap(feed: str, at: int = 0) -> Gap:
+    return Gap(
+        received_ns=at, feed=feed, product=P, first=None, last=None, missing=None,
+        cause="outage", from_ns=0, to_ns=at,
+    )  # fmt: skip
+
+
+class Stream:
+    """Two connections into one arbiter, and all that comes out."""
+
+    def __init__(self, *feeds: str, legs: int = 2, **options: Any) -> None:
+        self.arbiter = Arbiter(**options)
+        self.now = 0
+        self.out: list[Event] = []
+        for leg in range(1, legs + 1):
+            self.hear(leg, opened(), *(subscribed(feed) for feed in feeds or ("book",)))
+        self.out.clear()
+
+    def hear(self, leg: int, *events: Event) -> Stream:
+        self.out += self.arbiter.receive(leg, events, self.now)
+        return self
+
+    def wait(self, ns: int = WAIT_NS) -> Stream:
+        self.now += ns
+        self.out += self.arbiter.tick(self.now)
+        return self
+
+    @property
+    def numbers(self) -> list[int | None]:
+        return [each.seq for each in self.out if isinstance(each, Data) and each.kind == "delta"]
+
+    @property
+    def payloads(self) -> list[bytes]:
+        return [each.payload for each in self.out if isinstance(each, Data)]
+
+    @property
+    def ranges(self) -> list[tuple[Any, ...]]:
+        gaps = [each for each in self.out if isinstance(each, Gap)]
+        return [(each.first, each.last, each.missing, each.healed_by) for each in gaps]
+
+
+# Numbered streams
+
+
+def test_the_first_copy_wins() -> None:
+    stream = Stream().hear(1, snapshot(5), book(6)).hear(2, snapshot(5), book(6), book(7))
+    stream.hear(1, book(7), book(8))
+    assert stream.payloads == [snapshot(5).payload, *(book(n).payload for n in (6, 7, 8))]
+    assert stream.arbiter.swallowed == 3
+
+
+def test_a_gap_of_one_is_filled_from_the_other_before_anybody_hears_of_it() -> None:
+    stream = Stream().hear(1, book(1), book(4), book(5)).hear(2, book(1), book(2), book(3))
+    assert stream.numbers == [1, 2, 3, 4, 5]
+    assert stream.wait().ranges == []
+
+
+def test_what_nobody_brings_in_time_is_missing_and_what_waited_goes_on() -> None:
+    stream = Stream(resync=False).hear(1, book(1), book(4), book(7)).hear(2, book(1), book(4))
+    assert stream.arbiter.next_at() == WAIT_NS
+    assert stream.wait(WAIT_NS - 1).numbers == [1]
+    assert stream.wait(1).numbers == [1, 4]
+    assert stream.wait().numbers == [1, 4, 7]
+    assert stream.ranges == [(2, 3, 2, None), (5, 6, 2, None)]
+    assert stream.arbiter.next_at() is None
+
+
+@given(st.data())
+def test_if_each_number_came_on_any_connection_all_come_out_once_in_order(data: Any) -> None:
+    count = data.draw(st.integers(1, 40))
+    brought = data.draw(st.lists(st.sampled_from([1, 2, 3]), min_size=count, max_size=count))
+    queues = {leg: [book(n) for n, by in enumerate(brought, 1) if by in (leg, 3)] for leg in (1, 2)}
+    stream = Stream().hear(1, snapshot(0)).hear(2, snapshot(0))
+    while any(queues.values()):
+        leg = data.draw(st.sampled_from([leg for leg, queue in queues.items() if queue]))
+        stream.hear(leg, queues[leg].pop(0))
+    assert stream.numbers == list(range(1, count + 1))
+    assert stream.wait(10 * S).ranges == []
+
+
+@given(st.lists(st.sampled_from([0, 1, 2, 3]), min_size=1, max_size=40))
+def test_exactly_what_came_on_none_is_named(brought: list[int]) -> None:
+    stream = Stream(resync=False).hear(1, snapshot(0)).hear(2, snapshot(0))
+    for n, by in enumerate([*brought, 3], 1):
+        for leg in (1, 2):
+            if by in (leg, 3):
+                stream.hear(leg, book(n))
+    for _ in range(len(brought)):
+        stream.wait()
+    named = [n for first, last, *_ in stream.ranges for n in range(first, last + 1)]
+    assert named == [n for n, by in enumerate(brought, 1) if by == 0]
+    assert stream.numbers == [n for n, by in enumerate([*brought, 3], 1) if by]
+
+
+def test_too_much_held_back_ends_the_waiting() -> None:
+    stream = Stream(resync=False).hear(1, book(1))
+    stream.hear(1, *(book(n) for n in range(3, HELD_MOST + 4)))
+    assert stream.ranges == [(2, 2, 1, None)]
+    assert len(stream.numbers) == HELD_MOST + 2
+
+
+def test_the_snapshot_of_a_connection_that_comes_back_is_swallowed() -> None:
+    stream = Stream().hear(1, snapshot(1), book(2)).hear(2, closed(), opened(), subscribed("book"))
+    stream.hear(2, snapshot(3), book(4)).hear(1, book(3), book(4))
+    assert stream.numbers == [2, 3, 4]
+    assert stream.wait().payloads[0] == snapshot(1).payload
+    assert len(stream.payloads) == 4
+
+
+def test_after_an_outage_of_all_the_first_snapshot_passes_behind_its_gap() -> None:
+    stream = Stream().hear(1, snapshot(1), book(2), closed()).hear(2, closed())
+    stream.hear(2, opened(), subscribed("book"), snapshot(9), book(10)).hear(1, snapshot(8))
+    assert stream.numbers == [2]
+    stream.wait()
+    assert stream.numbers == [2, 10]
+    assert stream.ranges == [(3, 9, 7, None)]
+    assert snapshot(9).payload in stream.payloads
+    assert snapshot(8).payload not in stream.payloads
+
+
+def test_a_snapshot_of_trades_heals_what_it_lists_and_held_messages_come_first() -> None:
+    stream = Stream("trade").hear(1, trades([2, 1])).hear(2, trades([2, 1]))
+    stream.hear(1, closed()).hear(2, closed(), opened(), trade(5), trades([6, 5, 4]), trade(7))
+    stream.wait()
+    assert stream.ranges == [(3, 3, 1, None), (4, 4, 1, "snapshot"), (6, 6, 1, "snapshot")]
+    assert stream.numbers == [5, 7]
+
+
+def test_a_snapshot_that_is_not_passed_on_heals_nothing() -> None:
+    stream = Stream("trade", snapshots_pass=False).hear(1, trades([1]), closed()).hear(2, closed())
+    assert stream.hear(1, trades([3, 2])).wait().ranges == [(2, 3, 2, None)]
+
+
+def test_an_empty_snapshot_of_trades_is_passed_once() -> None:
+    stream = Stream("trade").hear(1, trades([])).hear(2, trade(1)).hear(1, trades([]), trade(1))
+    assert stream.payloads == [trades([]).payload, trade(1).payload]
+
+
+def test_a_book_that_nobody_could_complete_is_asked_for_by_one_connection() -> None:
+    stream = Stream().hear(1, book(1), book(3)).hear(2, book(1), book(3)).wait()
+    assert [type(each) for each in stream.out if not isinstance(each, Data)] == [Gap, Stale]
+    assert stream.arbiter.asks == [(1, ("book", P))]
+    stream.arbiter.asks.clear()
+    stream.hear(2, book(4)).hear(1, snapshot(3))  # too old by now: another asks
+    assert stream.arbiter.asks == [(2, ("book", P))]
+    stream.hear(2, snapshot(4, 7 * S))
+    assert isinstance(stream.out[-2], Resync)
+    assert stream.payloads[-1] == snapshot(4).payload
+
+
+def test_a_snapshot_that_is_ahead_ends_the_stale_time_too() -> None:
+    stream = Stream().hear(1, book(1), book(3)).wait().hear(1, snapshot(6)).wait()
+    assert stream.ranges == [(2, 2, 1, None), (4, 6, 3, None)]
+    assert isinstance(stream.out[-2], Resync)
+
+
+def test_a_new_count_of_the_venue_is_one_for_all_connections() -> None:
+    restart = Restart(received_ns=0, feed="book", product=P, last=9, seq=1)
+    stream = Stream().hear(1, book(9)).hear(2, book(9))
+    stream.hear(1, restart, snapshot(1), book(2)).hear(2, book(10), restart, snapshot(1), book(2))
+    stream.hear(2, book(3)).hear(1, book(3))
+    assert stream.numbers == [9, 2, 3]
+    assert [each for each in stream.out if isinstance(each, Restart)] == [restart]
+    assert stream.wait().ranges == []
+
+
+def test_a_restart_lets_go_of_what_was_held() -> None:
+    restart = Restart(received_ns=0, feed="book", product=P, last=9, seq=1)
+    stream = Stream(resync=False).hear(1, book(1), book(3), restart, book(1))
+    assert stream.numbers == [1, 3, 1]
+    assert stream.ranges == [(2, 2, 1, None)]
+    unknown = Restart(received_ns=0, feed="trade", product=P, last=9, seq=1)
+    assert stream.hear(1, unknown).out[-1] is not unknown
+
+
+def test_the_end_lets_go_of_what_is_held_and_names_an_outage_of_all() -> None:
+    stream = Stream(resync=False).hear(1, book(1), book(3), closed()).hear(2, closed())
+    stream.out += stream.arbiter.end(S)
+    assert stream.ranges == [(2, 2, 1, None), (4, None, None, None)]
+
+
+# Streams without numbers
+
+
+def test_the_leader_is_passed_on_and_the_others_are_not() -> None:
+    stream = Stream("ticker").hear(1, ticker("a")).hear(2, ticker("a"), ticker("b"))
+    assert stream.hear(1, ticker("b")).payloads == [b"a", b"b"]
+    assert stream.ranges == []
+
+
+def test_a_dead_leader_is_replaced_at_once_and_nothing_is_given_twice() -> None:
+    stream = Stream("ticker").hear(1, ticker("a", 1 * S)).hear(2, ticker("a"), ticker("b"))
+    stream.now = 3 * S
+    stream.hear(1, closed()).hear(2, ticker("b"), ticker("c", 4 * S))
+    assert stream.payloads == [b"a", b"b", b"c"]
+    [takeover] = [each for each in stream.out if isinstance(each, Gap)]
+    assert (takeover.cause, takeover.missing) == ("takeover", None)
+    assert (takeover.from_ns, takeover.to_ns) == (1 * S, 3 * S)
+
+
+def test_copies_that_trickle_in_after_a_takeover_are_known() -> None:
+    stream = Stream("ticker").hear(1, ticker("a"), ticker("b"), closed())
+    assert stream.hear(2, ticker("a"), ticker("b"), ticker("c")).payloads == [b"a", b"b", b"c"]
+
+
+def test_a_leader_that_returns_follows() -> None:
+    stream = Stream("ticker").hear(1, ticker("a"), closed()).hear(2, ticker("b"))
+    stream.hear(1, opened(), gap("ticker"), ticker("c")).hear(2, ticker("c"))
+    assert stream.payloads == [b"a", b"b", b"c"]
+    assert len(stream.ranges) == 1
+
+
+def test_a_silent_leader_is_replaced_when_another_is_well_ahead() -> None:
+    stream = Stream("ticker").hear(1, ticker("a"))
+    for n in range(3):
+        stream.hear(2, ticker(f"b{n}")).wait(SILENT_NS // 2)
+    assert stream.payloads == [b"a", b"b0", b"b1", b"b2"]
+    assert len(stream.ranges) == 1
+
+
+def test_a_quiet_stream_has_no_takeover() -> None:
+    stream = Stream("ticker").hear(1, ticker("a")).hear(2, ticker("a")).wait(60 * S)
+    assert stream.ranges == []
+
+
+def test_after_an_outage_of_all_the_leader_names_it_or_who_comes_first() -> None:
+    alone = Stream("ticker", legs=1).hear(1, ticker("a"), closed())
+    back = gap("ticker", 5)
+    alone.hear(1, opened(), subscribed("ticker"), back, ticker("b"))
+    assert alone.out[-2] is back
+    stream = Stream("ticker").hear(1, ticker("a"), closed()).hear(2, closed())
+    stream.hear(1, opened(), subscribed("ticker"), back, ticker("b"))
+    assert [type(each) for each in stream.out[-2:]] == [Gap, Data]
+    other = Stream("ticker").hear(1, ticker("a"), closed()).hear(2, closed())
+    other.hear(2, opened(), ticker("b"), subscribed("ticker"), ticker("c"))
+    assert other.payloads == [b"a", b"b", b"c"]
+    assert len(other.ranges) == 1
+
+
+# Everything else
+
+
+def test_acknowledgements_and_refusals_are_passed_once() -> None:
+    stream = Stream("ticker")
+    refused = Refused(payload=b"{}", received_ns=0, feed="book", product=P, message="no")
+    stream.hear(1, subscribed("ticker"), refused).hear(2, subscribed("ticker"), refused)
+    assert stream.out == [refused]
+
+
+def test_notices_come_from_one_connection_and_copies_are_swallowed() -> None:
+    stream = Stream("ticker")
+    notice = Notice(payload=b"{}", received_ns=0, event="info")
+    twice = Duplicate(payload=b"{}", received_ns=0, feed="book", product=P, seq=1)
+    silent = Silent(received_ns=0, feed="ticker", product=P, reason="no")
+    stream.hear(1, notice, twice, silent).hear(2, notice, gap("book"))
+    assert stream.out == [notice, silent]
+
+
+def test_quiet_heartbeats_are_passed() -> None:
+    beat = Data(b"{}", 0, "heartbeat", "delta", None, None, None, True)
+    assert Stream().hear(1, beat).hear(2, beat).out == [beat, beat]
+
+
+@pytest.mark.parametrize("leg", [1, 2])
+def test_either_connection_may_come_first(leg: int) -> None:
+    assert Stream().hear(leg, snapshot(1)).hear(3 - leg, snapshot(2)).wait().numbers == []

@@ -1,0 +1,159 @@
+"""Several lives at once as one stream, against scripted legs and a real venue."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
+
+import pytest
+
+from kfws.errors import KfwsError, Unreachable
+from kfws.protocol.events import Closed, Data, Event, Gap, Notice, Opened, Subscribed, Tick
+from kfws.protocol.session import Subscription
+from kfws.sim.server import SimOptions, serve
+from kfws.sources.backoff import DialPace
+from kfws.sources.connection import Target
+from kfws.sources.live import Live
+from kfws.sources.redundant import Redundant
+
+P = "PF_XBTUSD"
+
+
+def book(seq: int) -> Data:
+    return Data(b'{"seq":%d}' % seq, 0, "book", "delta", P, seq, None)
+
+
+def opened(number: int) -> list[Event]:
+    subscribed = Subscribed(payload=b"{}", received_ns=0, feed="book", products=(P,))
+    return [Opened(received_ns=0, connection=number, url="ws://x"), subscribed]
+
+
+class Scripted:
+    """A leg that gives its batches, then stands until it is closed, or fails."""
+
+    def __init__(
+        self,
+        *batches: list[Event],
+        error: KfwsError | None = None,
+        rest: tuple[list[Event], ...] = (),
+    ) -> None:
+        self._batches = batches
+        self._error = error
+        self._rest = rest
+        self.asked: list[tuple[str, str | None]] = []
+        self.closed = False
+
+    async def events(self) -> AsyncGenerator[list[Event]]:
+        try:
+            for batch in self._batches:
+                yield batch
+            if self._error is not None:
+                for _ in range(50):  # the other legs are started meanwhile
+                    await asyncio.sleep(0)
+                raise self._error
+            await asyncio.Event().wait()
+        finally:
+            self.closed = True
+
+    def rest(self) -> Iterator[list[Event]]:
+        yield from self._rest
+
+    def ask_again(self, feed: str, product: str | None) -> None:
+        self.asked.append((feed, product))
+
+
+def redundant(*legs: Scripted, count: int = 2, renew_s: float = 60) -> Redundant:
+    return Redundant(
+        lambda number: legs[number - 1], count, renew_s=renew_s, apart_s=0, settle_s=0.05
+    )
+
+
+async def collect(source: Redundant, enough: Callable[[list[Event]], bool]) -> list[Event]:
+    found: list[Event] = []
+    async with aclosing(source.events()) as batches:
+        async for events in batches:
+            found += [each for each in events if not isinstance(each, Tick)]
+            if enough(found):
+                break
+    return found
+
+
+def numbers(events: list[Event]) -> list[int | None]:
+    return [each.seq for each in events if isinstance(each, Data)]
+
+
+async def test_what_one_leg_lacks_another_brings() -> None:
+    one = Scripted(opened(1), [book(1), book(4)])
+    other = Scripted(opened(2), [book(1), book(2), book(3)])
+    events = await collect(redundant(one, other), lambda found: len(numbers(found)) == 4)
+    assert numbers(events) == [1, 2, 3, 4]
+    assert one.closed
+    assert other.closed
+
+
+async def test_a_gap_of_all_legs_is_named_in_time_and_one_leg_asks_for_the_book() -> None:
+    one = Scripted(opened(1), [book(1), book(3)])
+    other = Scripted(opened(2), [book(1), book(3)])
+    events = await collect(redundant(one, other), lambda found: len(numbers(found)) == 2)
+    [gap] = [each for each in events if isinstance(each, Gap)]
+    assert (gap.first, gap.last) == (2, 2)
+    assert one.asked + other.asked == [("book", P)]
+
+
+async def test_one_leg_that_is_given_up_is_said_and_the_last_one_ends_the_stream() -> None:
+    one = Scripted(opened(1), [book(1)], error=Unreachable("no more"))
+    source = redundant(one, Scripted(opened(2), [book(1), book(2)]))
+    events = await collect(source, lambda found: any(isinstance(x, Notice) for x in found))
+    [notice] = [each for each in events if isinstance(each, Notice)]
+    assert "one of 2 connections is given up: no more" in notice.message
+    assert notice.payload is None
+    alone = redundant(one, count=1)
+    with pytest.raises(Unreachable, match="no more"):
+        await collect(alone, lambda found: False)
+
+
+async def test_a_leg_is_renewed_and_the_new_one_stands_before_the_old_one_goes() -> None:
+    legs = [
+        Scripted(opened(n), [book(1)], rest=([book(n)], [Closed(
+            received_ns=0, connection=n, code=1000, reason="")]))
+        for n in range(1, 5)
+    ]  # fmt: skip
+    source = redundant(*legs, renew_s=0.1)
+    events = await collect(source, lambda found: any(isinstance(x, Closed) for x in found))
+    kinds = [type(each) for each in events]
+    assert kinds.count(Opened) == 3
+    assert kinds.index(Closed) > len(kinds) - 1 - kinds[::-1].index(Opened)
+    assert legs[0].closed
+
+
+async def test_what_waited_in_the_legs_is_the_rest() -> None:
+    closed = Closed(received_ns=0, connection=1, code=1000, reason="")
+    one = Scripted(opened(1), [book(1)], rest=([book(2)], [closed]))
+    source = redundant(one, Scripted(opened(2)))
+    await collect(source, lambda found: numbers(found) == [1])
+    [rest] = source.rest()
+    assert numbers(rest) == [2]
+    assert rest[-1] is closed
+    assert not any(isinstance(each, Gap) for each in rest)
+
+
+async def test_two_real_connections_one_of_which_is_torn_lose_nothing() -> None:
+    async with serve(SimOptions(rate=200, faults=("drop@2s:conn=1",))) as venue:
+        pace, order = DialPace(), itertools.count(1)
+
+        def live(_: int) -> Live:
+            wanted = [Subscription("book", P)]
+            return Live(Target(venue.url), wanted, resync=False, pace=pace, numbers=order)
+
+        source = Redundant(live, 2, renew_s=60)
+        events = await collect(
+            source, lambda found: sum(isinstance(each, Opened) for each in found) == 3
+        )
+    books = [each for each in events if isinstance(each, Data) and each.feed == "book"]
+    deltas = [each.seq for each in books if each.kind == "delta"]
+    first = deltas[0]
+    assert first is not None
+    assert deltas == list(range(first, first + len(deltas)))
+    assert not any(isinstance(each, Gap) for each in events)
