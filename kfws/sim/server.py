@@ -9,15 +9,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+import struct
 import time
 import uuid
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from random import Random
+from socket import SO_LINGER, SOL_SOCKET
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
@@ -32,6 +34,19 @@ from websockets.protocol import State
 from kfws.errors import UsageError
 from kfws.protocol.auth import DEMO
 from kfws.protocol.venue import Conversation, Publication, Venue
+from kfws.sim.faults import (
+    Counters,
+    Course,
+    Ending,
+    Faults,
+    Greeting,
+    Later,
+    Sent,
+    Step,
+    Struck,
+    Withheld,
+)
+from kfws.sim.ledger import Ledger
 from kfws.sim.market import Market
 
 __all__ = ["SimOptions", "SimulatedVenue", "serve"]
@@ -60,6 +75,8 @@ MOST_CONNECTIONS = 100
 
 LARGEST_REQUEST = 1024 * 1024
 
+OPEN_TIMEOUT_S = 10.0
+
 FAREWELL_S = 0.15
 """How long a client may take to answer a closing handshake."""
 
@@ -87,6 +104,10 @@ class SimOptions:
     idle_close_s: float = 60.0
     """A client that sent nothing for so long, no ping frame either, is closed with 1001. The
     documentation asks for a sign of life every 60 s; the live code is unknown."""
+    faults: Sequence[str] = ()
+    """What is to break, as ``kfws.sim.faults`` parses it."""
+    ledger: str | None = None
+    """A path: what was sent, and what was not, is written there (``kfws.sim.ledger``)."""
 
 
 class SimulatedVenue:
@@ -98,7 +119,15 @@ class SimulatedVenue:
         self.market = Market(
             options.seed, self._clock.now_ms(), products=options.products, rate=options.rate
         )
-        self._venue = Venue(self.market, {DEMO.key: DEMO.secret}, self._new_challenge)
+        self._counters = Counters()
+        numbered = _Numbered(self.market, self._counters)
+        self._venue = Venue(numbered, {DEMO.key: DEMO.secret}, self._new_challenge)
+        self.faults = Faults(options.faults, options.seed)
+        self.ledger = None if options.ledger is None else Ledger(options.ledger)
+        self.must_restart = False
+        self._opened = 0
+        self._first_client_at: float | None = None
+        self._ever_held: set[tuple[str, str | None]] = set()
         self._challenges = Random(f"{options.seed} challenges")
         self._links: set[_Link] = set()
         self._received: deque[str | bytes] = deque(maxlen=RECEIVED_KEPT)
@@ -148,6 +177,15 @@ class SimulatedVenue:
         for link in tuple(self._links):
             link.transport.abort()
 
+    def restart(self) -> None:
+        """The engine restarts: every connection is torn, the numbers count on from lower ones."""
+        self.must_restart = False
+        self._counters.restart()
+        if self.ledger is not None:
+            self.ledger.note(restart=True)
+        for link in tuple(self._links):
+            link.tear()
+
     # What the server calls.
 
     def converse(self) -> Conversation:
@@ -163,13 +201,16 @@ class SimulatedVenue:
     async def attend(self, connection: ServerConnection) -> None:
         """One connection, from its first frame to its last."""
         link = cast(_Link, connection)  # create_connection makes no other
+        self._opened += 1
+        link.open(self.faults.course(self._opened))
+        self._strike()
         idle = asyncio.create_task(link.close_when_idle(self._options.idle_close_s))
         try:
-            link.write(link.conversation.opened())
+            link.carry_out(link.course.answer(link.conversation.opened()))
             self._tell()
             async for text in link:
                 self._received.append(text)
-                link.write(link.conversation.receive(text, self._clock.now_ms()))
+                link.answer(text, self._clock.now_ms())
                 if self.market.has_started:
                     self._clock.touch()
                 self._tell()
@@ -184,25 +225,75 @@ class SimulatedVenue:
         reached = self._clock.now_ms()
         while True:
             await asyncio.sleep(STEP_S)
+            self._strike()
             if not self._clock.is_running():
                 reached = self._clock.now_ms()
                 continue
             reached = min(self._clock.now_ms(), reached + MOST_AT_ONCE_MS)
             published = self.market.advance(reached)
+            if self._counters.restarts:
+                published = [self._counters.renumber(each) for each in published]
             for link in tuple(self._links):
                 link.publish(published)
+            if self.ledger is not None:
+                self._note_unheard(published, self.ledger)
 
-    def answer(self, _: ServerConnection, request: Request) -> Response | None:
+    def _strike(self) -> None:
+        """Lets those faults begin whose time has come."""
+        standing = {link.course.number: link for link in self._links if link.is_open}
+        courses = [standing[number].course for number in sorted(standing)]
+        for course, fault in self.faults.aim(self._seconds(), courses):
+            standing[course.number].carry_out(course.suffer(fault))
+        if self.must_restart:
+            self.restart()
+
+    def _seconds(self) -> float:
+        """Since the first client came."""
+        now = time.monotonic()
+        if self._first_client_at is None:
+            return 0.0
+        return now - self._first_client_at
+
+    def _note_unheard(self, published: list[Publication], ledger: Ledger) -> None:
+        held: set[tuple[str, str | None]] = set()
+        for link in self._links:
+            held |= link.conversation.held if link.is_open else set()
+        self._ever_held |= held
+        lost = self._ever_held - held
+        for each in published if lost else ():
+            streams = {(each.feed, each.product), (each.feed, None)}
+            if streams & lost and not streams & held:
+                ledger.note(unheard=each.payload.decode())
+        ledger.flush()
+
+    async def answer(self, _: ServerConnection, request: Request) -> Response | None:
         """HTTP on the same port; None lets a WebSocket handshake go on."""
         path = unquote(urlsplit(request.path).path)
         if path == "/" or path.endswith("/ws/v1"):
             if self.connections >= MOST_CONNECTIONS:
                 return _json(HTTPStatus.TOO_MANY_REQUESTS, b'{"result":"error"}')
-            return None
+            if self._first_client_at is None:
+                self._first_client_at = time.monotonic()
+            return await self._greet(self.faults.greet(self._opened + 1, self._seconds()))
         body = self._body(path)
         if body is None:
             return _json(HTTPStatus.NOT_FOUND, self.market.not_found())
         return _json(HTTPStatus.OK, body)
+
+    async def _greet(self, greeting: Greeting) -> Response | None:
+        if self.ledger is not None:
+            for spec in greeting.struck:
+                self.ledger.note(struck=spec)
+            if greeting.status is not None:
+                self.ledger.note(refused=greeting.status)
+        if greeting.delay_s:
+            await asyncio.sleep(greeting.delay_s)
+        if greeting.status is None:
+            return None
+        refusal = _json(HTTPStatus(greeting.status), b'{"result":"error"}')
+        if greeting.retry_after is not None:
+            refusal.headers["Retry-After"] = greeting.retry_after
+        return refusal
 
     def _body(self, path: str) -> bytes | None:
         match path.removeprefix(REST).strip("/").split("/") if path.startswith(REST) else []:
@@ -227,11 +318,20 @@ class _Link(ServerConnection):
         super().__init__(*args, **kwargs)
         self._venue = venue
         self.conversation = venue.converse()
+        self.course = UNOPENED
         self.heard_at = self.loop.time()
+        self._is_deaf = False
+        self._closing: asyncio.Task[None] | None = None
 
     @property
     def is_open(self) -> bool:
-        return self.protocol.state is State.OPEN
+        """Whether the handshake is through and nobody began to close."""
+        return self.protocol.state is State.OPEN and self.course is not UNOPENED
+
+    def open(self, course: Course) -> None:
+        """The handshake is through."""
+        self.course = course
+        self._note(opened=True)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._venue.made(self)
@@ -239,27 +339,100 @@ class _Link(ServerConnection):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        if self.course is not UNOPENED:
+            self._note_end()
         self._venue.lost(self)
 
     def data_received(self, data: bytes) -> None:
+        if self._is_deaf:
+            return
         self.heard_at = self.loop.time()  # ping frames count, too
         super().data_received(data)
 
     def publish(self, published: Iterable[Publication]) -> None:
-        """Writes what this connection is subscribed to."""
-        self.write(self.conversation.select(published))
+        """Sends what this connection is subscribed to."""
+        wants = self.conversation.wants
+        mine = [each for each in published if wants(each.feed, each.product)]
+        if mine:
+            self.carry_out(self.course.carry(mine))
 
-    def write(self, payloads: list[bytes]) -> None:
-        """Text frames in one go: no await and no system call for each of them."""
-        if not payloads or not self.is_open or self.transport.is_closing():
+    def answer(self, text: str | bytes, now_ms: int) -> None:
+        """Sends what the venue says to a request."""
+        self.carry_out(self.course.request(text, lambda: self.conversation.receive(text, now_ms)))
+
+    def carry_out(self, steps: Iterable[Step]) -> None:
+        """Sends what is to be sent, and lets end what is to end, in this order."""
+        frames: list[Frame] = []
+        ledger = self._venue.ledger
+        for step in steps:
+            match step:
+                case Sent(payload, is_binary) if self._can_send:
+                    frames.append(Frame(Opcode.BINARY if is_binary else Opcode.TEXT, payload))
+                    if ledger is not None:
+                        ledger.sent(self.course.number, payload, is_binary=is_binary)
+                case Sent(payload):
+                    self._note(withheld=payload.decode(), by="closed")
+                case Withheld(payload, fault):
+                    self._note(withheld=payload.decode(), by=fault)
+                case Struck(spec):
+                    self._note(struck=spec)
+                case Later(delay_s, payload):
+                    self.loop.call_later(delay_s, self._send_later, payload)
+                case Ending():
+                    self._write(frames)
+                    frames = []
+                    self._end(step)
+        self._write(frames)
+
+    @property
+    def _can_send(self) -> bool:
+        return self.protocol.state is State.OPEN and not self.transport.is_closing()
+
+    def _write(self, frames: list[Frame]) -> None:
+        """In one go: no await and no system call for each of them."""
+        if self._venue.ledger is not None:
+            self._venue.ledger.flush()
+        if not frames:
             return
         extensions = self.protocol.extensions
-        frames = (Frame(Opcode.TEXT, payload) for payload in payloads)
         self.transport.write(
             b"".join(frame.serialize(mask=False, extensions=extensions) for frame in frames)
         )
         if self.transport.get_write_buffer_size() > MOST_UNSENT:
             self.transport.abort()
+
+    def _send_later(self, payload: bytes) -> None:
+        if not self.course.is_mute:
+            self.carry_out([Sent(payload)])
+
+    def _end(self, ending: Ending) -> None:
+        match ending.how:
+            case "drop":
+                self.tear()
+            case "close":
+                self._closing = self.loop.create_task(self.close(ending.code))
+            case "half-open":
+                self._is_deaf = True
+            case "restart":
+                # Not amid a batch: what was published before keeps its numbers.
+                self._venue.must_restart = True
+
+    def tear(self) -> None:
+        """Ends the connection with a reset: what is on its way may be lost."""
+        linger = struct.pack("ii", 1, 0)  # on, and no time at all: close(2) sends RST
+        self.transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, linger)
+        self.transport.abort()
+
+    def _note(self, **what: bool | int | str) -> None:
+        if self._venue.ledger is not None:
+            self._venue.ledger.note(self.course.number, **what)
+
+    def _note_end(self) -> None:
+        protocol = self.protocol
+        self.carry_out(self.course.unsent())
+        # We closed and the client answered: it has read all that came before.
+        clean = protocol.close_rcvd is not None and protocol.close_rcvd_then_sent is False
+        self._note(closed=protocol.close_code or int(CloseCode.ABNORMAL_CLOSURE), clean=clean)
 
     async def close_when_idle(self, idle_s: float) -> None:
         left = idle_s
@@ -267,6 +440,25 @@ class _Link(ServerConnection):
             await asyncio.sleep(left)
             left = self.heard_at + idle_s - self.loop.time()
         await self.close(CloseCode.GOING_AWAY, "no sign of life")
+
+
+UNOPENED = Course(0, [], Random(0))
+"""Of a connection whose handshake is not through. Nothing is ever sent on it."""
+
+
+class _Numbered:
+    """The market with the numbers that it has since its last restart."""
+
+    def __init__(self, market: Market, counters: Counters) -> None:
+        self._market = market
+        self._counters = counters
+        self.products: Sequence[str] = market.products
+
+    def snapshot(self, feed: str, product: str | None, now_ms: int) -> list[bytes]:
+        frames = self._market.snapshot(feed, product, now_ms)
+        return [
+            self._counters.renumber(Publication(feed, product, each)).payload for each in frames
+        ]
 
 
 class _Clock:
@@ -319,6 +511,7 @@ async def serve(options: SimOptions) -> AsyncGenerator[SimulatedVenue]:
         options.port,
         ssl=_tls(options),
         process_request=venue.answer,
+        open_timeout=OPEN_TIMEOUT_S + venue.faults.slowest_s,
         # A wrapper does as well as a class, says websockets; its annotation does not.
         create_connection=cast(type[ServerConnection], partial(_Link, venue)),
         compression="deflate" if options.compression else None,
@@ -336,6 +529,8 @@ async def serve(options: SimOptions) -> AsyncGenerator[SimulatedVenue]:
         pulse.cancel()
         await asyncio.wait({pulse})
         await _close(server, venue)
+        if venue.ledger is not None:
+            venue.ledger.close()
 
 
 async def _close(server: Server, venue: SimulatedVenue) -> None:

@@ -7,6 +7,7 @@ import json
 import socket
 import ssl
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from websockets.protocol import State
 from kfws.errors import UsageError
 from kfws.protocol.auth import DEMO, signature
 from kfws.protocol.feeds import FEEDS
+from kfws.sim.ledger import Entry, read
 from kfws.sim.server import MOST_CONNECTIONS, SimOptions, SimulatedVenue, serve
 from tests.frames_of import frame, lines
 
@@ -315,3 +317,155 @@ def _masked(text: str) -> bytes:
     """A text frame of a client, masked with zeros."""
     assert len(text) < 126
     return bytes((0x81, 0x80 | len(text))) + bytes(4) + text.encode()
+
+
+# Faults, over real sockets
+
+
+@asynccontextmanager
+async def faulty(tmp_path: Path, *faults: str, **more: Any) -> AsyncIterator[SimulatedVenue]:
+    ledger = str(tmp_path / "ledger")
+    async with serve(SimOptions(faults=faults, ledger=ledger, **more)) as venue:
+        yield venue
+
+
+def ledger(tmp_path: Path) -> list[Entry]:
+    with (tmp_path / "ledger").open("rb") as file:
+        return list(read(file))
+
+
+async def to_the_end(client: ClientConnection) -> tuple[list[str | bytes], int | None]:
+    """All frames until the connection ends, and the venue's close code."""
+    frames = []
+    try:
+        while True:
+            frames.append(await client.recv())
+    except ConnectionClosed as ended:
+        return frames, ended.rcvd.code if ended.rcvd else None
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"), [("drop", None), ("close=1012", 1012), ("restart", None)]
+)
+async def test_a_connection_is_ended_after_so_many_messages(
+    tmp_path: Path, fault: str, code: int | None
+) -> None:
+    async with faulty(tmp_path, f"{fault}@5msgs") as venue, connect(venue.url) as client:
+        await client.send(request("subscribe", "book", "PF_XBTUSD"))
+        frames, closed = await to_the_end(client)
+        assert closed == code
+        await venue.until(lambda: not venue.connections)
+    entries = ledger(tmp_path)
+    assert [entry.sent for entry in entries if entry.sent][: len(frames)] == frames
+    assert len([entry for entry in entries if '"seq"' in (entry.sent or "")]) == 5
+    [end] = [entry for entry in entries if entry.closed]
+    assert (end.conn, end.closed, end.clean) == (1, code or 1006, code is not None)
+    assert [entry.struck for entry in entries if entry.struck] == [f"{fault}@5msgs"]
+
+
+async def test_a_stalled_connection_still_answers_pings(tmp_path: Path) -> None:
+    async with faulty(tmp_path, "stall@5msgs") as venue, connect(venue.url) as client:
+        await client.send(request("subscribe", "book", "PF_XBTUSD"))
+        for _ in range(7):
+            await client.recv()
+        await (await client.ping())
+        await client.send(request("subscribe", "heartbeat"))
+        await venue.until(lambda: len(venue.received) == 2)
+        assert client.state is State.OPEN
+    assert not venue.holds("heartbeat")
+
+
+async def test_a_half_open_connection_answers_nothing(tmp_path: Path) -> None:
+    async with faulty(tmp_path, "half-open@5msgs") as venue:
+        async with connect(venue.url, close_timeout=0.05) as client:
+            await client.send(request("subscribe", "book", "PF_XBTUSD"))
+            for _ in range(7):
+                await client.recv()
+            pong = await client.ping()
+            await client.send(request("subscribe", "heartbeat"))
+        assert client.close_code == 1006
+        with pytest.raises(ConnectionClosed):
+            await pong
+        assert len(venue.received) == 1
+
+
+async def test_a_handshake_is_refused_then_slow(tmp_path: Path) -> None:
+    async with faulty(tmp_path, "refuse=503:retry-after=2", "slow=20ms") as venue:
+        with pytest.raises(InvalidStatus) as refused:
+            await dial(venue.url, process_exception=lambda exc: exc)
+        assert refused.value.response.status_code == 503
+        assert refused.value.response.headers["Retry-After"] == "2"
+        async with connect(venue.url) as client:
+            assert (await said(client))["event"] == "info"
+    assert [entry.refused for entry in ledger(tmp_path) if entry.refused] == [503]
+
+
+async def test_numbers_are_lower_after_a_restart(tmp_path: Path) -> None:
+    last: dict[str, int] = {}
+    first: dict[str, int] = {}
+    async with faulty(tmp_path, "restart@300msgs") as venue:
+        for seen in (last, first):
+            async with connect(venue.url) as client:
+                for feed in ("book", "trade"):
+                    await client.send(request("subscribe", feed, "PF_XBTUSD"))
+                    await data(client, f"{feed}_snapshot")
+                    seen[feed] = (await data(client, feed))["seq"]
+                if seen is last:
+                    await to_the_end(client)
+    assert all(first[feed] < last[feed] for feed in last)
+    assert [entry.restart for entry in ledger(tmp_path) if entry.restart] == [True]
+
+
+async def test_a_gap_is_missed_by_one_connection_only(tmp_path: Path) -> None:
+    async with (
+        faulty(tmp_path, "gap=3@5msgs:feed=book:conn=2") as venue,
+        connect(venue.url) as first,
+        connect(venue.url) as second,
+    ):
+        seen = []
+        for client in (first, second):
+            await client.send(request("subscribe", "book", "PF_XBTUSD"))
+            numbers = [(await data(client, "book"))["seq"] for _ in range(20)]
+            seen.append(numbers[-1] - numbers[0])
+        assert seen == [19, 22]
+    missed = [entry for entry in ledger(tmp_path) if entry.by == "gap"]
+    assert [entry.conn for entry in missed] == [2, 2, 2]
+
+
+async def test_a_challenge_that_is_wrong_or_late(tmp_path: Path) -> None:
+    async with (
+        faulty(tmp_path, "wrong-challenge", "late-challenge=20ms") as venue,
+        connect(venue.url) as client,
+    ):
+        await said(client)
+        for answer in ("alert", "subscribed"):
+            await client.send(json.dumps({"event": "challenge", "api_key": DEMO.key}))
+            signed = signature(DEMO, (await said(client))["message"])
+            await client.send(request("subscribe", "open_orders", **signed))
+            assert (await said(client))["event"] == answer
+
+
+async def test_what_nobody_hears_is_in_the_ledger(tmp_path: Path) -> None:
+    async with faulty(tmp_path, "drop@20msgs") as venue:
+        async with connect(venue.url) as client:
+            await client.send(request("subscribe", "book", "PF_XBTUSD"))
+            await to_the_end(client)
+        async with connect(venue.url) as client:
+            await client.send(request("subscribe", "heartbeat"))
+            await data(client, "heartbeat")
+    entries = ledger(tmp_path)
+    numbers = [
+        json.loads(text)["seq"]
+        for entry in entries
+        if (text := entry.sent or entry.withheld or entry.unheard or "").startswith(
+            '{"feed":"book"'
+        )
+    ]
+    assert [entry for entry in entries if entry.unheard]
+    assert numbers == list(range(numbers[0], numbers[-1] + 1))
+
+
+async def test_a_fault_that_cannot_be_understood_is_found_before_listening() -> None:
+    with pytest.raises(UsageError, match="drip"):
+        async with serve(SimOptions(faults=["drip"])):
+            raise NotImplementedError

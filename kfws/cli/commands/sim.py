@@ -62,6 +62,23 @@ def sim(
     compression: Annotated[
         bool, typer.Option("--compression", help="Take permessage-deflate where it is offered.")
     ] = False,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fault",
+            metavar="SPEC",
+            help="Break something (repeatable), as listed above.",
+            show_default=False,
+        ),
+    ] = None,
+    ledger: Annotated[
+        str | None,
+        typer.Option(
+            "--ledger",
+            metavar="PATH",
+            help="Write what was sent on which connection, and what was not, line by line.",
+        ),
+    ] = None,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
     log_format: options.LogFormatOption = LogFormat.text,
@@ -78,6 +95,42 @@ def sim(
     Then, in another terminal:
 
         kfws subscribe book PF_XBTUSD --url ws://127.0.0.1:9000/ws/v1
+
+    Faults, at a time since the first client came, after so many data frames
+    of a connection, or again and again; between two ends the seed decides:
+
+        kfws sim --fault drop@5s --fault close=1012@100msgs
+
+        kfws sim --fault drop:every=20s
+
+        kfws sim --fault gap=3@2s..5s:feed=book:product=PF_XBTUSD:conn=2
+
+        kfws sim --fault refuse=503:retry-after=2:times=3
+
+    All but the name may be left out. Each takes every=WHEN, times=N and
+    conn=N (the only connection it may hit, in the order of opening), those
+    of frames and feeds feed=FEED and product=PRODUCT:
+
+        drop: the connection is torn (TCP RST)
+        close=CODE: a close frame with this code
+        stall: nothing more is sent; pings are still answered
+        half-open: nothing more is sent, read or answered
+        restart: all are torn, and numbers count on from lower ones
+        refuse=STATUS: an HTTP status instead of a handshake
+        slow=TIME: the handshake takes so long
+        gap=N: N numbered frames are withheld
+        duplicate=N: N frames are sent twice
+        reorder=N: N frames change places with their next
+        huge=SIZE: a frame is padded to about this size
+        broken=N: N frames more, torn in the middle of their JSON
+        binary=N: N binary frames more
+        alerts=N: N alerts `Trading engine unavailable`
+        silent: a feed gives nothing until asked for anew, or `forever`
+        no-ack=N: N acknowledgements are swallowed, or `no-data`: requests
+        no-snapshot=N: N snapshots are withheld
+        late-challenge=TIME: the challenge comes so late
+        wrong-challenge=N: a challenge that no signature will fit
+        reject: a feed is refused on every connection
     """
     import asyncio
 
@@ -99,6 +152,8 @@ def sim(
         tls_cert=tls_cert,
         tls_key=tls_key,
         compression=compression,
+        faults=fault or (),
+        ledger=ledger,
     )
     asyncio.run(_serve(options_, talk))
 
@@ -132,9 +187,12 @@ async def _serve(options_: SimOptions, talk: Talk) -> None:
             talk.say(
                 "warning",
                 "demo-key",
-                f"demo key for private feeds, good here alone: "
-                f"KFWS_API_KEY={DEMO.key} KFWS_API_SECRET={DEMO.secret}",
+                "for private feeds, good at this venue alone:",
+                api_key=DEMO.key,
+                api_secret=DEMO.secret,
             )
+            talk.plain(f"export KFWS_API_KEY='{DEMO.key}'")
+            talk.plain(f"export KFWS_API_SECRET='{DEMO.secret}'")
             raise Interrupted(await left)
     except OSError as exc:
         raise UsageError(
