@@ -17,13 +17,13 @@ from kfws.errors import KfwsError
 
 __all__ = ["app", "main", "run"]
 
-_STATUSES = "\n\n".join(f"{each.value}  {each.meaning}" for each in ExitStatus)
+_STATUSES = "; ".join(f"{each.value} {each.meaning}" for each in ExitStatus)
 
 app = typer.Typer(
     name="kfws",
     help="Stream Kraken Futures feeds to the terminal, a pipe or files; every message is "
     "accounted for.",
-    epilog=f"Exit status:\n\n{_STATUSES}",
+    epilog=f"Exit status: {_STATUSES}.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -69,9 +69,7 @@ def run(args: list[str], env: Env) -> int:
     except KfwsError as exc:
         env.explain(exc)
         return status_of(exc)
-    except KeyboardInterrupt:
-        return ExitStatus.INTERRUPT
-    except typer.Abort:
+    except (KeyboardInterrupt, typer.Abort):
         return ExitStatus.INTERRUPT
     except SystemExit as exc:
         # So typer ends when the reader of a help page left.

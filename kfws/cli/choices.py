@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-__all__ = ["Format", "LogFormat", "VenueName"]
+__all__ = ["Format", "LogFormat", "OnFull", "VenueName"]
 
 
 class Format(StrEnum):
@@ -31,3 +31,11 @@ class LogFormat(StrEnum):
 
     text = "text"
     json = "json"
+
+
+class OnFull(StrEnum):
+    """What happens when a reader is so slow that the buffer is full."""
+
+    block = "block"
+    drop_oldest = "drop-oldest"
+    exit = "exit"

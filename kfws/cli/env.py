@@ -165,6 +165,25 @@ class Env:
             for line in "".join(traceback.format_exception(error)).splitlines():
                 self.stderr.write(line)
 
+    def proxy(self, plan: Plan, url: str) -> str | None:
+        """The proxy to take: the one that was typed, else the environment's; never to loopback.
+
+        ``wss_proxy``, ``socks_proxy``, ``https_proxy``, ``all_proxy`` in this order, unless
+        ``no_proxy`` names the host; on macOS and Windows the system's settings as well.
+        """
+        from urllib.parse import urlsplit
+        from urllib.request import getproxies, proxy_bypass
+
+        if plan.proxy is not None:
+            return None if plan.proxy == "none" else plan.proxy
+        parts = urlsplit(url)
+        if plan.is_loopback or proxy_bypass(parts.hostname or ""):
+            return None
+        secure = parts.scheme == "wss"
+        names = ("wss", "socks", "https", "all") if secure else ("ws", "socks", "http", "all")
+        found = getproxies()
+        return next((found[name] for name in names if found.get(name)), None)
+
     # What is read
 
     def credentials(

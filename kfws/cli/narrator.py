@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import datetime
 
-from kfws.cli.talk import Talk
-from kfws.errors import KfwsError
+from kfws.cli.talk import Level, Talk
+from kfws.cli.totals import Totals
+from kfws.errors import KfwsError, OutputError
 from kfws.errors import Refused as AllRefused
-from kfws.protocol.events import Broken, Closed, Event, Notice, Opened, Refused, Subscribed
+from kfws.protocol.events import (
+    Broken,
+    Closed,
+    Duplicate,
+    Event,
+    Gap,
+    Notice,
+    Opened,
+    Redial,
+    Refused,
+    Restart,
+    Resync,
+    Silent,
+    Stale,
+    Subscribed,
+)
+from kfws.protocol.session import ALREADY_SUBSCRIBED, NOT_SUBSCRIBED, UNAUTHENTICATED
 
 __all__ = ["Narrator"]
+
+# So many intervals of one feed and cause are told one by one; more are told as one.
+INTERVALS_TOLD = 3
+
+
+# What the Session deals with by itself, and says what comes of it.
+HANDLED = (ALREADY_SUBSCRIBED, NOT_SUBSCRIBED, UNAUTHENTICATED)
+SHOWN = 200
 
 
 class Narrator:
@@ -18,27 +43,69 @@ class Narrator:
     def __init__(self, talk: Talk) -> None:
         self._talk = talk
         self._refusals: list[str] = []
+        self._redials = 0
 
-    def tell(self, event: Event) -> None:
+    def tell(self, events: list[Event]) -> None:
+        """A batch, but for its messages."""
+        intervals = [each for each in events if isinstance(each, Gap) and each.missing is None]
+        if len(intervals) > INTERVALS_TOLD:
+            self._tell_as_one(intervals)
+            events = [each for each in events if each not in intervals]
+        for event in events:
+            self._tell(event)
+
+    def _tell(self, event: Event) -> None:
         talk = self._talk
         match event:
+            case Gap():
+                talk.say("warning", "gap", _gap(event))
+            case Redial():
+                self._redials += 1
+                again = f"dialling again in {event.delay_s:.1f} s"
+                talk.say("warning", "redial", f"{event.reason}; {again}")
             case Opened():
-                talk.say("info", "opened", f"connected to {event.url}")
+                # Good news only for who heard the bad.
+                level: Level = "warning" if self._redials else "info"
+                self._redials = max(0, self._redials - 1)
+                talk.say(level, "opened", f"connected to {event.url}")
             case Subscribed(quiet=False):
                 products = " ".join(event.products)
                 talk.say("info", "subscribed", f"subscribed to {event.feed} {products}".rstrip())
             case Refused(quiet=False):
-                what = f"{event.feed} {event.product or ''}".rstrip()
-                self._refusals.append(f"the venue refused {what}: {event.message}")
+                self._refusals.append(f"the venue refused {_stream(event)}: {event.message}")
             case Broken():
                 talk.once("warning", "broken", f"the venue sent a broken frame: {event.reason}")
-            case Notice(event="alert" | "error"):
-                talk.once("warning", event.event, f"the venue says: {event.message}")
+            case Duplicate():
+                what = f"{_stream(event)} {event.seq}"
+                talk.say("warning", "duplicate", f"duplicate: {what} came before; left out")
+            case Restart():
+                what = f"{_stream(event)}: the venue counts anew, {event.last} then {event.seq}"
+                talk.say("warning", "restart", what)
+            case Stale():
+                what = f"{_stream(event)} is stale; asked for a new snapshot"
+                talk.say("warning", "stale", what)
+            case Resync():
+                after = f"after {event.stale_ns / 1e9:.2f} s"
+                what = f"{_stream(event)} is whole again {after}, from {event.seq} on"
+                talk.say("warning", "resync", what)
+            case Silent(feed="heartbeat"):
+                talk.say("warning", "silent", event.reason)
+            case Silent():
+                talk.say("warning", "silent", f"{_stream(event)}: {event.reason}; asked for again")
+            case Notice(event="alert" | "error") if not event.message.startswith(HANDLED):
+                talk.once("warning", event.event, f"the venue says: {_said(event)}")
             case Notice():
-                talk.say("debug", event.event, f"the venue sent {event.event}: {event.message}")
+                talk.say("debug", event.event, f"the venue sent {event.event}: {_said(event)}")
             case Closed():
                 why = f" {event.reason}" if event.reason else ""
                 talk.say("info", "closed", f"the connection was closed ({event.code}{why})")
+
+    def _tell_as_one(self, intervals: list[Gap]) -> None:
+        feeds = ", ".join(dict.fromkeys(each.feed for each in intervals))
+        first = min(each.from_ns for each in intervals)
+        last = max(each.to_ns for each in intervals)
+        what = f"gap: {len(intervals)} streams of {feeds}"
+        self._talk.say("warning", "gap", f"{what} {_unprovable(intervals[0], first, last)}")
 
     def go_on(self) -> None:
         """The stream goes on in spite of what was refused; where it does not, the error says so."""
@@ -46,15 +113,49 @@ class Narrator:
             self._talk.say("warning", "refused", f"{refusal}; going on without it")
         self._refusals.clear()
 
-    def sum_up(self, totals: dict[str, Any], error: KfwsError | None) -> None:
+    def sum_up(self, totals: Totals, duration_s: float, error: KfwsError | None) -> None:
         """The last words of a run."""
         if not isinstance(error, AllRefused):
             self.go_on()
         self._talk.say_counts()
-        self._talk.say(
-            "info",
-            "totals",
-            f"{totals['messages']:,} messages, {totals['bytes']:,} bytes "
-            f"in {totals['duration_s']:.1f} s",
-            totals=totals,
-        )
+        if isinstance(error, OutputError) or (error is not None and not totals.anything):
+            return  # one line says it all: that of the error
+        facts = totals.fields(duration_s)
+        self._talk.say("warning", "totals", totals.sentence(duration_s), totals=facts)
+
+
+def _said(notice: Notice) -> str:
+    """The venue's words, or where there are none the frame itself; neither at any length."""
+    text = notice.message or (notice.payload or b"").decode(errors="replace")
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+
+def _stream(event: Gap | Duplicate | Restart | Stale | Resync | Silent | Refused) -> str:
+    return f"{event.feed} {event.product or ''}".rstrip()
+
+
+def _gap(gap: Gap) -> str:
+    what = f"gap: {_stream(gap)}"
+    if gap.missing is None:
+        since = "" if gap.first is None else f" from {gap.first} on"
+        return f"{what}{since} {_unprovable(gap, gap.from_ns, gap.to_ns)}"
+    numbers = "" if gap.first is None else f" {gap.first}"
+    if gap.last is not None and gap.last != gap.first:
+        numbers += f"–{gap.last}"
+    count = f"{gap.missing:,} message{'s' if gap.missing != 1 else ''}"
+    if gap.healed:
+        return f"{what}{numbers}: {count} healed by the {gap.healed_by} ({gap.cause})"
+    return f"{what}{numbers}: {count} missing ({gap.cause})"
+
+
+def _unprovable(gap: Gap, from_ns: int, to_ns: int) -> str:
+    return (
+        f"between {_clock(from_ns)} and {_clock(to_ns)}: "
+        f"nobody can prove that nothing is missing ({gap.cause})"
+    )
+
+
+def _clock(moment_ns: int) -> str:
+    """Local time of day, for a line that a person reads now."""
+    moment = datetime.fromtimestamp(moment_ns / 1e9).astimezone()
+    return moment.strftime("%H:%M:%S.") + f"{moment.microsecond // 1000:03}"

@@ -6,9 +6,11 @@ from typing import Annotated
 
 import typer
 
-from kfws.cli.choices import Format, LogFormat, VenueName
+from kfws.cli.choices import Format, LogFormat, OnFull, VenueName
 
 __all__ = [
+    "Attempts",
+    "Buffer",
     "CaFile",
     "Compression",
     "Count",
@@ -23,10 +25,14 @@ __all__ = [
     "FormatOption",
     "Insecure",
     "LogFormatOption",
+    "OnFullOption",
     "Output",
     "Overwrite",
     "Proxy",
     "Quiet",
+    "Redundancy",
+    "Renew",
+    "Resync",
     "Snapshots",
     "Stamp",
     "Strict",
@@ -38,17 +44,18 @@ __all__ = [
 ]
 
 _VENUE = "Venue"
+_STEADY = "Steadiness"
 _OUTPUT = "Output"
 _SELECT = "Selection"
 _END = "When to end"
-_TALK = "Talk (stderr)"
+_TALK = "Messages (stderr)"
 
 
 EnvOption = Annotated[
     VenueName | None,
     typer.Option(
         "--env",
-        help="Which venue; sim starts the simulator in the process. [default: live]",
+        help="The venue; sim runs a simulated one in the process. [default: live]",
         rich_help_panel=_VENUE,
         show_default=False,
     ),
@@ -72,7 +79,7 @@ Proxy = Annotated[
     typer.Option(
         "--proxy",
         metavar="URL",
-        help="HTTP or SOCKS proxy; `none` goes straight. [default: from the environment]",
+        help="HTTP or SOCKS proxy; `none`: no proxy. [default: https_proxy, all_proxy …]",
         rich_help_panel=_VENUE,
         show_default=False,
     ),
@@ -120,6 +127,63 @@ CredentialsCommand = Annotated[
         rich_help_panel=_VENUE,
     ),
 ]
+Attempts = Annotated[
+    int | None,
+    typer.Option(
+        "--attempts",
+        metavar="N",
+        min=0,
+        help="Give up after N failed dials in a row; 0: never. "
+        "[default: 5 until a connection stood, then never]",
+        rich_help_panel=_STEADY,
+        show_default=False,
+    ),
+]
+Redundancy = Annotated[
+    int,
+    typer.Option(
+        "--redundancy",
+        metavar="N",
+        min=1,
+        max=3,
+        help="N connections at once, one stream: the first copy of a message wins.",
+        rich_help_panel=_STEADY,
+    ),
+]
+Renew = Annotated[
+    str,
+    typer.Option(
+        "--renew",
+        metavar="TIME",
+        help="With --redundancy: replace a connection of this age, the new one first.",
+        rich_help_panel=_STEADY,
+    ),
+]
+Resync = Annotated[
+    bool,
+    typer.Option(
+        "--resync/--no-resync",
+        help="Ask for a new snapshot of a book with a gap.",
+        rich_help_panel=_STEADY,
+    ),
+]
+Buffer = Annotated[
+    str,
+    typer.Option(
+        "--buffer",
+        metavar="SIZE",
+        help="How much may wait for a slow reader.",
+        rich_help_panel=_STEADY,
+    ),
+]
+OnFullOption = Annotated[
+    OnFull,
+    typer.Option(
+        "--on-full",
+        help="When that is full: stop reading the venue, drop the oldest and name it, or leave.",
+        rich_help_panel=_STEADY,
+    ),
+]
 FormatOption = Annotated[
     Format,
     typer.Option(
@@ -136,7 +200,7 @@ Output = Annotated[
         "--output",
         metavar="PATH",
         help="Write a file instead of stdout (repeatable; - is stdout). "
-        "The name governs: .ndjson .csv .json .raw, then .gz or .zst.",
+        "The suffix decides: .csv .json .raw, else ndjson; then .gz or .zst.",
         rich_help_panel=_OUTPUT,
     ),
 ]
@@ -178,7 +242,8 @@ Where = Annotated[
     typer.Option(
         "--where",
         metavar="EXPR",
-        help="Pass on what matches, e.g. 'side==buy and qty>=10'.",
+        help="Pass on what matches: KEY OP VALUE with and, or, not, ( ), e.g. "
+        "'side==buy and qty>=10'. A snapshot passes whole when any of its entries matches.",
         rich_help_panel=_SELECT,
     ),
 ]
@@ -201,14 +266,20 @@ Until = Annotated[
 ]
 Count = Annotated[
     int | None,
-    typer.Option("-n", "--count", metavar="N", help="End after N messages.", rich_help_panel=_END),
+    typer.Option(
+        "-n",
+        "--count",
+        metavar="N",
+        help="End after N messages; a snapshot is one.",
+        rich_help_panel=_END,
+    ),
 ]
 Duration = Annotated[
     str | None,
     typer.Option(
         "--duration",
         metavar="TIME",
-        help="End after this time: 30s, 5m, 1h30m.",
+        help="End after this time: 250ms, 30s, 5m, 1h30m, 2d.",
         rich_help_panel=_END,
     ),
 ]
@@ -225,18 +296,18 @@ Strict = Annotated[
     bool,
     typer.Option(
         "--strict",
-        help="End on a refused subscription (5) or a broken frame (6).",
+        help="End on a refused subscription (5), a broken frame (6), an unhealed gap (7).",
         rich_help_panel=_END,
     ),
 ]
 Verbose = Annotated[
     bool,
     typer.Option(
-        "-v", "--verbose", help="Say what happens on the connection.", rich_help_panel=_TALK
+        "-v", "--verbose", help="Print what happens on the connection.", rich_help_panel=_TALK
     ),
 ]
 Quiet = Annotated[
-    bool, typer.Option("-q", "--quiet", help="Say errors only.", rich_help_panel=_TALK)
+    bool, typer.Option("-q", "--quiet", help="Print errors only.", rich_help_panel=_TALK)
 ]
 LogFormatOption = Annotated[
     LogFormat,
@@ -244,5 +315,5 @@ LogFormatOption = Annotated[
 ]
 Debug = Annotated[
     bool,
-    typer.Option("--debug", help="Say everything, and show tracebacks.", rich_help_panel=_TALK),
+    typer.Option("--debug", help="Print everything, and tracebacks.", rich_help_panel=_TALK),
 ]

@@ -9,8 +9,8 @@ from ipaddress import ip_address
 from typing import Literal
 from urllib.parse import urlsplit
 
-from kfws.cli.choices import Format, VenueName
-from kfws.cli.quantities import duration_s
+from kfws.cli.choices import Format, OnFull, VenueName
+from kfws.cli.quantities import duration_s, size_bytes
 from kfws.cli.where import Expression, parse
 from kfws.errors import UsageError
 from kfws.protocol.feeds import FEEDS, nearest, spelled
@@ -53,6 +53,12 @@ class Typed:
     duration: str | None = None
     timeout: str | None = None
     strict: bool = False
+    attempts: int | None = None
+    resync: bool = True
+    redundancy: int = 1
+    renew: str = "12h"
+    buffer: str = "64MB"
+    on_full: OnFull = OnFull.block
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +84,7 @@ class Plan:
     """None: the venue of ``url``."""
     url: str
     proxy: str | None
+    insecure: bool
     ca_file: str | None
     compression: bool
     outputs: tuple[Output, ...]
@@ -92,6 +99,12 @@ class Plan:
     duration_s: float | None
     timeout_s: float | None
     strict: bool
+    attempts: int | None
+    resync: bool
+    redundancy: int
+    renew_s: float
+    buffer_bytes: int
+    on_full: OnFull
     warnings: tuple[str, ...] = field(default=())
 
     @property
@@ -133,6 +146,7 @@ def make_plan(typed: Typed, *, stdout_is_terminal: bool, read_text: Callable[[st
         venue=venue,
         url=url,
         proxy=typed.proxy,
+        insecure=typed.insecure,
         ca_file=typed.ca_file,
         compression=typed.compression,
         outputs=outputs,
@@ -147,6 +161,12 @@ def make_plan(typed: Typed, *, stdout_is_terminal: bool, read_text: Callable[[st
         duration_s=duration_s(typed.duration) if typed.duration is not None else None,
         timeout_s=duration_s(typed.timeout) if typed.timeout is not None else None,
         strict=typed.strict,
+        attempts=typed.attempts,
+        resync=typed.resync,
+        redundancy=typed.redundancy,
+        renew_s=duration_s(typed.renew),
+        buffer_bytes=size_bytes(typed.buffer),
+        on_full=typed.on_full,
         warnings=_warnings(typed, outputs),
     )
 

@@ -19,7 +19,9 @@ from kfws.cli.plan import Output, Plan
 from kfws.cli.select import Selection
 from kfws.cli.signals import leave_on_signals, leaving_signals
 from kfws.cli.talk import Talk
+from kfws.cli.totals import Totals
 from kfws.errors import (
+    Incomplete,
     Interrupted,
     KfwsError,
     NothingCame,
@@ -29,7 +31,7 @@ from kfws.errors import (
 from kfws.errors import (
     Refused as AllRefused,
 )
-from kfws.protocol.events import Broken, Closed, Data, Event, Opened, Refused, Report
+from kfws.protocol.events import Broken, Closed, Data, Event, Gap, Refused, Report
 
 __all__ = ["Run"]
 
@@ -61,6 +63,8 @@ class Run:
     ) -> None:
         self._plan = plan
         self._outlets = list(outlets)
+        self._failed: list[tuple[Outlet, OutputError]] = []
+        self._told_failures = 0
         self._talk = talk
         self._header = header
         self._narrator = Narrator(talk)
@@ -77,7 +81,7 @@ class Run:
         self._ending: KfwsError | None = None
         self._left = plan.count
         self._matched = False
-        self._connections = self._messages = self._bytes = self._broken = self._refused = 0
+        self._totals = Totals()
 
     async def run(self, source: Source) -> None:
         """Streams until a limit, a signal, or an error; then flushes and closes all outputs.
@@ -102,6 +106,8 @@ class Run:
         except asyncio.CancelledError:
             if not self._is_over:
                 raise
+        except OutputError as exc:
+            self._ending = exc  # the other outputs get what came
         except KfwsError as exc:
             return exc
         finally:
@@ -115,10 +121,9 @@ class Run:
 
     def _take_rest(self, source: Source) -> None:
         """What came before the run was ended is passed on all the same, but beyond a limit."""
-        at_limit = self._left == 0 or self._matched
         try:
             for events in source.rest():
-                if at_limit:
+                if self._left == 0 or self._matched:
                     events = [each for each in events if isinstance(each, Closed)]
                 self._take(events)
         except KfwsError as exc:
@@ -126,7 +131,8 @@ class Run:
 
     async def _take_all(self, source: AsyncGenerator[list[Event]]) -> None:
         for _, outlet in self._outlets:
-            outlet.put(outlet.sink.encode([]))  # a csv begins with its header, also an empty one
+            self._put(outlet, [])  # a csv begins with its header, also an empty one
+        self._raise_failure()
         self._report("header", self._header)
         async with aclosing(source) as batches:
             async for events in batches:
@@ -141,57 +147,65 @@ class Run:
     # One batch
 
     def _take(self, events: list[Event]) -> None:
-        chosen = self._cut(self._selection.choose(events))
+        events, chosen = self._cut(events, self._selection.choose(events))
         self._narrator.go_on()
         messages = [each for each in chosen if type(each) is Data]
         if messages:
             self._last_at = self._loop.time()
-            self._messages += len(messages)
-            self._bytes += sum([len(each.payload) for each in messages])
+            self._totals.passed_on(messages)
         if len(messages) < len(events):
             self._look_at(events)
-        for output, outlet in self._outlets:
-            batch = self._for_raw(events, chosen) if output.format == "raw" else chosen
-            outlet.put(outlet.sink.encode(batch))
+        self._write(events, chosen)
         self._drop_those_gone()
         if self._plan.strict:
             _be_strict(events)
 
-    def _cut(self, chosen: list[Event]) -> list[Event]:
-        """What is left of a batch when a limit falls into it."""
-        if self._left is None and self._plan.until is None:
-            return chosen
-        for at, event in enumerate(chosen):
-            if type(event) is not Data:
-                continue
-            if self._left is not None:
-                self._left -= 1
-                self._is_over |= self._left == 0
-            if self._plan.until is not None and self._plan.until.matches(event.message):
-                self._matched = self._is_over = True
-            if self._is_over:
-                return chosen[: at + 1]
-        return chosen
+    def _write(self, events: list[Event], chosen: list[Event]) -> None:
+        """To every output, whatever becomes of one of them."""
+        for output, outlet in self._outlets:
+            batch = _for_raw(events, chosen) if output.format == "raw" else chosen
+            self._put(outlet, batch)
+        self._raise_failure()
 
-    def _for_raw(self, events: list[Event], chosen: list[Event]) -> list[Event]:
-        """Every frame as it came, but for the messages that were filtered out or cut off."""
-        if chosen is events:
-            return events
-        kept = {id(each) for each in chosen}
-        if self._is_over:
-            last = max(at for at, each in enumerate(events) if id(each) in kept)
-            events = events[: last + 1]
-        return [each for each in events if id(each) in kept or (type(each) is Data and each.quiet)]
+    def _put(self, outlet: Outlet, batch: list[Event]) -> None:
+        try:
+            outlet.put(outlet.sink.encode(batch))
+        except OutputError as exc:
+            self._failed.append((outlet, exc))
+
+    def _raise_failure(self) -> None:
+        """One output failed: the others go on until all have what came so far."""
+        failed = [outlet for outlet, _ in self._failed]
+        self._outlets = [pair for pair in self._outlets if pair[1] not in failed]
+        if len(self._failed) > self._told_failures:
+            self._told_failures = len(self._failed)
+            raise self._failed[-1][1]
+
+    def _cut(self, events: list[Event], chosen: list[Event]) -> tuple[list[Event], list[Event]]:
+        """What is left of a batch when a limit falls into it: of all of it, and of the chosen."""
+        if self._left is None and self._plan.until is None:
+            return events, chosen
+        for at, event in enumerate(chosen):
+            if type(event) is Data and self._reaches_limit(event):
+                self._is_over = True
+                place = next(n for n, each in enumerate(events) if each is event)
+                return events[: place + 1], chosen[: at + 1]
+        return events, chosen
+
+    def _reaches_limit(self, message: Data) -> bool:
+        reached = False
+        if self._left is not None:
+            self._left -= 1
+            reached = self._left == 0
+        if self._plan.until is not None and self._plan.until.matches(message.message):
+            self._matched = reached = True
+        return reached
 
     def _look_at(self, events: list[Event]) -> None:
-        for event in events:
-            if type(event) is Data:
-                continue
-            self._broken += isinstance(event, Broken)
-            self._refused += isinstance(event, Refused) and not event.quiet
-            if isinstance(event, Opened):
-                self._connections += 1
-            self._narrator.tell(event)
+        others = [each for each in events if type(each) is not Data]
+        for event in others:
+            self._totals.see(event)
+        self._narrator.tell(others)
 
     def _drop_those_gone(self) -> None:
         gone = [pair for pair in self._outlets if pair[1].is_gone]
@@ -212,17 +226,12 @@ class Run:
         report: list[Event] = [Report(received_ns=time.time_ns(), name=name, fields=fields)]
         for output, outlet in self._outlets:
             if output.is_tape or name != "header":
-                outlet.put(outlet.sink.encode(report))
+                self._put(outlet, report)
+        self._raise_failure()
 
-    def _totals(self) -> dict[str, Any]:
-        return {
-            "messages": self._messages,
-            "bytes": self._bytes,
-            "connections": self._connections,
-            "broken": self._broken,
-            "refused": self._refused,
-            "duration_s": round(self._loop.time() - self._started_at, 3),
-        }
+    @property
+    def _duration_s(self) -> float:
+        return self._loop.time() - self._started_at
 
     # When to end
 
@@ -232,7 +241,8 @@ class Run:
             return
         self._is_over = True
         self._ending = ending
-        if self._at_work is not None:
+        # The pump itself finds that the last reader left: it closes its source and returns.
+        if self._at_work is not None and asyncio.current_task() is not self._at_work:
             self._at_work.cancel()
 
     def _watchers(self) -> Iterator[Coroutine[None, None, None]]:
@@ -298,20 +308,24 @@ class Run:
         return error
 
     async def _flush_all(self) -> None:
-        self._report("totals", self._totals())
-        for _, outlet in self._outlets:
-            await outlet.flush()
+        try:
+            self._report("totals", self._totals.fields(self._duration_s))
+        finally:
+            for _, outlet in self._outlets:
+                await outlet.flush()
 
     def _close(self, error: KfwsError | None) -> KfwsError | None:
-        for _, outlet in self._outlets:
+        outlets = [outlet for _, outlet in self._outlets] + [each for each, _ in self._failed]
+        for outlet in outlets:
             try:
                 outlet.close()
             except OutputError as exc:
                 error = error or exc
-        for _, outlet in self._outlets:
+        for outlet in outlets:
             if outlet.pending_lines:
                 error = self._name_what_is_lost(outlet, error)
-        self._narrator.sum_up(self._totals(), error)
+        if self._outlets or error is not None:  # behind `| head -1` there is nothing to add
+            self._narrator.sum_up(self._totals, self._duration_s, error)
         return error
 
     def _name_what_is_lost(self, outlet: Outlet, error: KfwsError | None) -> KfwsError | None:
@@ -323,11 +337,24 @@ class Run:
         return error
 
 
+def _for_raw(events: list[Event], chosen: list[Event]) -> list[Event]:
+    """Every frame as it came, but for the messages that were filtered out."""
+    if chosen is events:
+        return events
+    kept = {id(each) for each in chosen}
+    return [each for each in events if id(each) in kept or (type(each) is Data and each.quiet)]
+
+
 def _be_strict(events: Sequence[Event]) -> None:
     for event in events:
         if isinstance(event, Broken):
             raise ProtocolBroken(
                 f"the venue sent a broken frame: {event.reason}", hint="--strict was given"
+            )
+        if isinstance(event, Gap) and not event.healed:
+            raise Incomplete(
+                f"messages are missing of {event.feed} {event.product or ''}".rstrip(),
+                hint="--strict was given",
             )
         if isinstance(event, Refused) and not event.quiet:
             raise AllRefused(

@@ -30,10 +30,15 @@ class Talk:
             return
         if self._as_json:
             fields = {"level": level, "code": code, "message": message, "hint": hint, **facts}
-            self._writer.write(json.dumps(fields, ensure_ascii=False))
+            self._writer.write(json.dumps(fields))
             return
         line = f"kfws: {message}; {hint}" if hint else f"kfws: {message}"
         self._writer.write(printable(line))
+
+    def plain(self, line: str) -> None:
+        """A line to copy, without our name in front; nothing for machines, or when quiet."""
+        if not self._as_json and self._least <= _LEVELS.index("warning"):
+            self._writer.write(line)
 
     def once(self, level: Level, code: str, message: str, *, hint: str = "") -> None:
         """Says a thing the first time and counts it from then on; ``counted`` gives the rest."""

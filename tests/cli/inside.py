@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from kfws.cli.app import run as run_program
 from kfws.cli.env import Env, LineWriter
+from tests.cli.program import lines
 
 T = TypeVar("T")
 PATIENCE_S = 30
@@ -57,7 +58,7 @@ class Done:
     @property
     def said(self) -> list[str]:
         """Lines of stderr without the one that says that the market is simulated."""
-        return [line for line in self.err.splitlines() if "simulated market data" not in line]
+        return [*lines(self.err)]
 
 
 @contextmanager

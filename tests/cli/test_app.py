@@ -17,6 +17,7 @@ from kfws import __version__
 from kfws.cli import app
 from kfws.cli.env import Env, LineWriter
 from kfws.cli.exits import ExitStatus
+from kfws.protocol.auth import DEMO
 from kfws.protocol.feeds import FEEDS
 from tests.cli.inside import Collected, Done, run, run_to, signals_kept
 from tests.cli.program import KFWS, PATIENCE_S, environment
@@ -310,7 +311,8 @@ def test_the_simulator_says_where_it_is_serves_and_leaves_on_a_signal() -> None:
     err.close()
     assert status == 143
     assert greeted == ['{"event":"info","version":1}']
-    assert len(said().splitlines()) == 3
+    assert len(said().splitlines()) == 5
+    assert f"export KFWS_API_KEY='{DEMO.key}'" in said()
     assert "/derivatives/api/v3/instruments" in said()
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kfws.cli import options
-from kfws.cli.choices import Format, LogFormat
+from kfws.cli.choices import Format, LogFormat, OnFull
 from kfws.cli.env import Env
 
 if TYPE_CHECKING:
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from kfws.cli.outlet import Outlet, Sink
     from kfws.cli.plan import Output, Plan
+    from kfws.cli.stream import Source
     from kfws.cli.talk import Talk
     from kfws.protocol.auth import Credentials
-    from kfws.sources.live import Live
 
 __all__ = ["subscribe"]
 
@@ -51,6 +51,12 @@ def subscribe(
     force_feed: options.ForceFeed = False,
     credentials: options.CredentialsFile = None,
     credentials_command: options.CredentialsCommand = None,
+    attempts: options.Attempts = None,
+    redundancy: options.Redundancy = 1,
+    renew: options.Renew = "12h",
+    resync: options.Resync = True,
+    buffer: options.Buffer = "64MB",
+    on_full: options.OnFullOption = OnFull.block,
     format: options.FormatOption = Format.auto,
     output: options.Output = None,
     overwrite: options.Overwrite = False,
@@ -113,6 +119,12 @@ def subscribe(
             duration=duration,
             timeout=timeout,
             strict=strict,
+            attempts=attempts,
+            redundancy=redundancy,
+            renew=renew,
+            resync=resync,
+            buffer=buffer,
+            on_full=on_full,
         ),
         stdout_is_terminal=world.stdout_is_terminal,
         read_text=world.read_text,
@@ -145,23 +157,54 @@ async def _run(plan: Plan, key: Credentials | None, env: Env, talk: Talk) -> Non
             url, header = venue.url, header | {"simulated": True, "seed": 1}
             talk.say("warning", "simulated", "simulated market data: --env sim, not the venue")
         run = Run(plan, outlets, talk, header=header)
-        await run.run(_source(plan, url, key))
+        await run.run(_source(plan, url, key, env))
 
 
-def _source(plan: Plan, url: str, key: Credentials | None) -> Live:
+def _source(plan: Plan, url: str, key: Credentials | None, env: Env) -> Source:
+    import itertools
+
+    from kfws.protocol.sequence import Sequences
     from kfws.protocol.session import Subscription
+    from kfws.sources.arbiter import Arbiter
+    from kfws.sources.backoff import DialPace
     from kfws.sources.connection import Target
     from kfws.sources.live import Live
+    from kfws.sources.redundant import Redundant
 
-    proxy = plan.proxy or "environment"
     target = Target(
         url=url,
-        proxy=None if proxy == "none" or plan.is_loopback else proxy,
+        proxy=env.proxy(plan, url),
+        allow_plain=plan.insecure,
         ca_file=plan.ca_file,
         compression=plan.compression,
         follow_redirects=not plan.is_private,
+        buffer_bytes=plan.buffer_bytes // plan.redundancy,
     )
-    return Live(target, [Subscription(*each) for each in plan.subscriptions], key)
+    wanted = [Subscription(*each) for each in plan.subscriptions]
+    pace, numbers = DialPace(), itertools.count(1)
+
+    def live(*, resync: bool, snapshots_pass: bool) -> Live:
+        return Live(
+            target,
+            wanted,
+            key,
+            attempts=plan.attempts,
+            resync=resync,
+            on_full=plan.on_full.value,
+            sequences=Sequences(snapshots_pass=snapshots_pass),
+            pace=pace,
+            numbers=numbers,
+        )
+
+    if plan.redundancy == 1:
+        return live(resync=plan.resync, snapshots_pass=plan.snapshots)
+    # Each leg tells all that it saw; what of it is lost is the arbiter's to say.
+    return Redundant(
+        lambda _: live(resync=False, snapshots_pass=True),
+        plan.redundancy,
+        renew_s=plan.renew_s,
+        arbiter=Arbiter(snapshots_pass=plan.snapshots, resync=plan.resync),
+    )
 
 
 def _outlets(plan: Plan, env: Env, talk: Talk) -> Iterator[tuple[Output, Outlet]]:

@@ -1,0 +1,135 @@
+"""What a run adds up to: counts, and the delay from the venue to here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from kfws.protocol.events import Broken, Data, Duplicate, Event, Gap, Opened, Refused
+
+__all__ = ["Delays", "Totals"]
+
+SAMPLES_KEPT = 8192
+
+
+class Delays:
+    """Samples of a run of any length: when there are too many, every other one goes."""
+
+    def __init__(self) -> None:
+        self._samples: list[int] = []
+        self._every = 1
+        self._count = 0
+
+    def add(self, delay: int) -> None:
+        self._count += 1
+        if self._count % self._every:
+            return
+        self._samples.append(delay)
+        if len(self._samples) >= SAMPLES_KEPT:
+            del self._samples[::2]
+            self._every *= 2
+
+    def percentile(self, percent: float) -> int | None:
+        """The delay below which so many of a hundred stay; None without samples."""
+        if not self._samples:
+            return None
+        ordered = sorted(self._samples)
+        return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
+
+
+class Totals:
+    """Counts of a run. Messages and bytes are those that were passed on."""
+
+    def __init__(self) -> None:
+        self.messages = 0
+        self.bytes = 0
+        self.connections = 0
+        self.gaps = 0
+        self.missing = 0
+        self.healed = 0
+        self.unprovable = 0
+        self.duplicates = 0
+        self.dropped = 0
+        self.broken = 0
+        self.refused = 0
+        self._delays = Delays()
+
+    def passed_on(self, messages: Sequence[Data]) -> None:
+        """A batch went out. The delay is sampled once per batch, not from snapshots, whose
+        time is that of their last change."""
+        self.messages += len(messages)
+        self.bytes += sum([len(each.payload) for each in messages])
+        last = messages[-1]
+        if last.venue_ms is not None and last.kind == "delta":
+            self._delays.add(last.received_ns // 1_000_000 - last.venue_ms)
+
+    @property
+    def anything(self) -> bool:
+        """Whether there is something to sum up."""
+        return bool(self.messages or self.gaps or self.broken)
+
+    def see(self, event: Event) -> None:
+        """Everything but messages."""
+        match event:
+            case Opened():
+                self.connections += 1
+            case Gap():
+                self.gaps += 1
+                if event.healed:
+                    self.healed += event.missing or 0
+                elif event.missing is None:
+                    self.unprovable += 1
+                elif event.cause == "slow-reader":
+                    self.dropped += event.missing
+                else:
+                    self.missing += event.missing
+            case Duplicate():
+                self.duplicates += 1
+            case Broken():
+                self.broken += 1
+            case Refused(quiet=False):
+                self.refused += 1
+
+    def fields(self, duration_s: float) -> dict[str, Any]:
+        """For machines: the ``totals`` of a tape and of ``--log-format json``."""
+        return {
+            "messages": self.messages,
+            "bytes": self.bytes,
+            "duration_s": round(duration_s, 3),
+            "connections": self.connections,
+            "gaps": self.gaps,
+            "missing": self.missing,
+            "healed": self.healed,
+            "unprovable": self.unprovable,
+            "duplicates": self.duplicates,
+            "dropped": self.dropped,
+            "broken": self.broken,
+            "refused": self.refused,
+            "delay_p50_ms": self._delays.percentile(50),
+            "delay_p99_ms": self._delays.percentile(99),
+        }
+
+    def sentence(self, duration_s: float) -> str:
+        """For people: what came, then what did not."""
+        parts = [
+            f"{_count(self.messages, 'message')}, {self.bytes:,} bytes in {duration_s:.1f} s "
+            f"on {_count(self.connections, 'connection')}"
+        ]
+        losses = [
+            f"{self.missing:,} missing" if self.missing else "",
+            f"{self.healed:,} healed" if self.healed else "",
+            f"{_count(self.unprovable, 'interval')} unprovable" if self.unprovable else "",
+            f"{self.dropped:,} dropped" if self.dropped else "",
+            f"{_count(self.duplicates, 'duplicate')}" if self.duplicates else "",
+            f"{self.broken:,} broken" if self.broken else "",
+        ]
+        gaps = _count(self.gaps, "gap") if self.gaps else "no gaps"
+        parts.append(", ".join([gaps, *filter(None, losses)]))
+        p50, p99 = self._delays.percentile(50), self._delays.percentile(99)
+        if p50 is not None:
+            parts.append(f"delay p50 {p50} ms, p99 {p99} ms")
+        return "; ".join(parts)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' if number != 1 else ''}"
