@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test lint types cover bench golden completions dist check clean
+.PHONY: help run test lint types cover bench chaos soak golden completions dist check clean
 
 help:
 	@echo "make TARGET [PYTHON=python3.12] [ARGS='...']"
@@ -38,6 +38,12 @@ cover: .venv/dev.stamp ## report coverage; the protocol must have all of it
 
 bench: .venv/dev.stamp ## measure kfws against a plain client: CPU and messages per second
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+chaos: .venv/dev.stamp ## break everything, long: a table of faults (ARGS='--seeds 1 --mixes 5')
+	@$(BIN)/python -m tests.chaos $(ARGS)
+
+soak: .venv/dev.stamp ## 30 min at 5,000 messages a second with faults (ARGS='--seconds 60 --every 12')
+	@$(BIN)/python -m tests.chaos.soak $(ARGS)
 
 golden: .venv/dev.stamp ## rewrite the golden files in tests/golden
 	@if [ -d tests/golden ]; then KFWS_GOLDEN=1 $(BIN)/python -m pytest -m golden $(ARGS); \

@@ -27,7 +27,7 @@ def sessions() -> list[tuple[str, list[str]]]:
             command, *shown = part.rstrip("\n").split("\n")
             if "-o book.ndjson.zst" in command and "--env sim" in command:
                 found.append((command, []))
-            elif shown and not command.startswith("kfws sim "):
+            elif shown and "127.0.0.1:8765" not in command:
                 found.append((command, shown))
     return found
 
