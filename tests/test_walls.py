@@ -109,3 +109,41 @@ def outside_looks(tree: ast.Module) -> Iterator[str]:
 
 def is_talk(node: ast.AST) -> TypeGuard[ast.Name]:
     return isinstance(node, ast.Name) and node.id in {"print", "input"}
+
+
+def mutable_state(tree: ast.Module) -> list[str]:
+    """Names of the module that stand for something that can change: lists, dicts, sets."""
+    makers = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
+    found = []
+    for statement in tree.body:
+        if not isinstance(statement, (ast.Assign, ast.AnnAssign)) or statement.value is None:
+            continue
+        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+        names = [each.id for each in targets if isinstance(each, ast.Name)]
+        if isinstance(statement.value, makers):
+            found += [name for name in names if name != "__all__" and not _is_constant(name)]
+    return found
+
+
+def _is_constant(name: str) -> bool:
+    return name.lstrip("_").isupper()
+
+
+@pytest.mark.parametrize("path", ROOMS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_module_keeps_state_but_constants_and_the_app(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert mutable_state(tree) == []
+    written = {
+        node.value.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Subscript)
+        and isinstance(node.ctx, (ast.Store, ast.Del))
+        and isinstance(node.value, ast.Name)
+        and _is_constant(node.value.id)
+    }
+    assert written == set()
+    assert "typer._click" not in path.read_text(encoding="utf-8")
+
+
+def test_state_of_a_module_is_seen() -> None:
+    assert mutable_state(ast.parse("seen = []\nLIMITS = {1: 2}\n__all__ = []")) == ["seen"]

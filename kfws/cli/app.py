@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import Annotated, Any
 
@@ -13,7 +14,7 @@ from kfws.cli.commands.sim import sim
 from kfws.cli.commands.subscribe import subscribe
 from kfws.cli.env import Env
 from kfws.cli.exits import ExitStatus, status_of
-from kfws.errors import KfwsError
+from kfws.errors import KfwsError, OutputError
 
 __all__ = ["app", "main", "run"]
 
@@ -76,6 +77,14 @@ def run(args: list[str], env: Env) -> int:
         if isinstance(exc.__context__, BrokenPipeError):
             return ExitStatus.OK
         raise
+    except OSError as exc:
+        # Of typer printing a help page; whatever else writes or reads names its own errors.
+        error = OutputError(f"stdout cannot be written: {exc.strerror}", hint="look at the disk")
+        if exc.errno in (errno.ENOSPC, errno.EIO):
+            env.explain(error)
+            return ExitStatus.OUTPUT
+        env.explain_bug(exc)
+        return ExitStatus.BUG
     except Exception as exc:
         usage = _usage_error(exc)
         if usage is None:
@@ -95,4 +104,4 @@ def _usage_error(exc: Any) -> KfwsError | None:
     command = context.command_path if context else "kfws"
     # Without a word: no command was named, and the help page has been shown.
     message = str(exc.format_message()).replace("\n", " ").rstrip(".") or "no command was named"
-    return UsageError(message[:1].lower() + message[1:], hint=f"`{command} --help` shows the way")
+    return UsageError(message[:1].lower() + message[1:], hint=f"see `{command} --help`")

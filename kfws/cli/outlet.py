@@ -126,8 +126,11 @@ class DescriptorOutlet:
         except (BrokenPipeError, ConnectionResetError):
             self._reader_left()
         except OSError as exc:
-            self._fault = _output_error(self.name, exc)
-            written -= self._cut_back(data, written)
+            if exc.errno == errno.EIO and self._kind == "terminal":
+                self._reader_left()  # the terminal was closed
+            else:
+                self._fault = _output_error(self.name, exc)
+                written -= self._cut_back(data, written)
         finally:
             view.release()
         return written

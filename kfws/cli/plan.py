@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from ipaddress import ip_address
 from typing import Literal
 from urllib.parse import urlsplit
@@ -167,7 +169,7 @@ def make_plan(typed: Typed, *, stdout_is_terminal: bool, read_text: Callable[[st
         renew_s=duration_s(typed.renew),
         buffer_bytes=size_bytes(typed.buffer),
         on_full=typed.on_full,
-        warnings=_warnings(typed, outputs),
+        warnings=_warnings(typed, feeds, outputs),
     )
 
 
@@ -320,10 +322,38 @@ def _check_columns(fields: Sequence[str], feeds: Sequence[str], format: Format) 
             )
 
 
-def _warnings(typed: Typed, outputs: Sequence[Output]) -> tuple[str, ...]:
+def _warnings(typed: Typed, feeds: Sequence[str], outputs: Sequence[Output]) -> tuple[str, ...]:
+    found = []
     if typed.format is not Format.auto and all(output.path for output in outputs):
-        return (f"-f {typed.format} governs stdout, which is silent beside -o; add -o - for both",)
-    return ()
+        found.append(
+            f"-f {typed.format} governs stdout, which is silent beside -o; add -o - for both"
+        )
+    for option, text in (("--where", typed.where), ("--until", typed.until)):
+        found += _odd_keys(option, _COMPARED.findall(text or ""), feeds)
+    return (*found, *_odd_keys("--fields", (typed.fields or "").split(","), feeds))
+
+
+_COMPARED = re.compile(r"([A-Za-z_][\w.]*)\s*[=!<>]")
+
+
+def _odd_keys(option: str, names: Sequence[str], feeds: Sequence[str]) -> list[str]:
+    """Keys that no message of the feeds is known to have. The venue may add some: no error."""
+    columns = [csv_columns(feed) for feed in feeds if feed in FEEDS]
+    if len(columns) < len(feeds):
+        return []
+    known = {name.split(".")[0] for each in columns for name in each} | _OF_ALL
+    for feed in feeds:
+        known |= set(FEEDS[feed].entries)
+    return [
+        f"{option}: no message of {', '.join(feeds)} is known to have a key {name}"
+        f"{_similar(get_close_matches(name, known))}"
+        for name in dict.fromkeys(names)
+        if name and name.split(".")[0] not in known
+    ]
+
+
+# Keys of every message, and of balances, which the columns spell otherwise.
+_OF_ALL = frozenset({"feed", "received_ns", "account", "holding", "futures", "flex_futures"})
 
 
 # Where

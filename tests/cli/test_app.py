@@ -95,7 +95,7 @@ def test_a_reader_of_the_help_who_left_is_no_fault() -> None:
 def test_no_command_shows_the_help_and_says_so(capfd: pytest.CaptureFixture[str]) -> None:
     done = run()
     assert done.status == 2
-    assert done.err == "kfws: no command was named; `kfws --help` shows the way\n"
+    assert done.err == "kfws: no command was named; see `kfws --help`\n"
     assert "subscribe" in capfd.readouterr().out
 
 
@@ -125,33 +125,33 @@ def test_a_version_that_nobody_can_read_is_status_8() -> None:
 @pytest.mark.parametrize(
     ("args", "line"),
     [
-        (["nonsense"], "no such command 'nonsense'; `kfws --help` shows the way"),
-        (["--nonsense"], "no such option: --nonsense; `kfws --help` shows the way"),
+        (["nonsense"], "no such command 'nonsense'; see `kfws --help`"),
+        (["--nonsense"], "no such option: --nonsense; see `kfws --help`"),
         (
             ["subscribe"],
-            "missing argument 'FEED[,FEED…]'; `kfws subscribe --help` shows the way",
+            "missing argument 'FEED[,FEED…]'; see `kfws subscribe --help`",
         ),
         (
             ["subscribe", "trade", "PF_XBTUSD", "--nope"],
-            "no such option: --nope; `kfws subscribe --help` shows the way",
+            "no such option: --nope; see `kfws subscribe --help`",
         ),
         (
             ["subscribe", "trade", "PF_XBTUSD", "-n"],
-            "option '-n' requires an argument; `kfws --help` shows the way",
+            "option '-n' requires an argument; see `kfws --help`",
         ),
         (
             ["subscribe", "trade", "PF_XBTUSD", "-n", "many"],
             "invalid value for '-n' / '--count': 'many' is not a valid int; "
-            "`kfws subscribe --help` shows the way",
+            "see `kfws subscribe --help`",
         ),
         (
             ["feeds", "-f", "nope"],
             "invalid value for '-f' / '--format': 'nope' is not one of 'auto', 'table', 'ndjson', "
-            "'json', 'csv', 'raw'; `kfws feeds --help` shows the way",
+            "'json', 'csv', 'raw'; see `kfws feeds --help`",
         ),
         (
             ["feeds", "trade"],
-            "got unexpected extra argument(s) (trade); `kfws feeds --help` shows the way",
+            "got unexpected extra argument(s) (trade); see `kfws feeds --help`",
         ),
         (["sim", "--tls-cert", "x"], "TLS takes two files; --tls-cert FILE --tls-key FILE"),
         (
