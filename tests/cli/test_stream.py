@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -516,21 +517,26 @@ async def test_the_other_outputs_go_on_when_one_reader_left(
     assert stage.said == ["kfws: the reader of stdout left"]
 
 
-@pytest.fixture
+@contextmanager
 def small_files() -> Iterator[None]:
-    """Files end at 2000 bytes: the same as a full disk to who writes them."""
+    """Files end at 2000 bytes: the same as a full disk to who writes them.
+
+    Within a test only, since the test runner's own output may be a file as well.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 async def test_a_full_disk_ends_the_run_with_the_number_of_lost_lines(
-    small_files: None, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
     stage = Stage()
     stage.tape(tmp_path / "x")
-    with pytest.raises(OutputError, match="file size limit reached") as caught:
+    with small_files(), pytest.raises(OutputError, match="file size limit reached") as caught:
         await stage.run(Scripted(trades(1, 100)))
     written = kinds(tmp_path / "x")
     assert written[:3] == ["header", "1", "2"]
@@ -539,12 +545,12 @@ async def test_a_full_disk_ends_the_run_with_the_number_of_lost_lines(
 
 
 async def test_a_full_disk_takes_nothing_from_the_other_outputs(
-    small_files: None, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
     stage = Stage()
     stage.tape(tmp_path / "x")
     out = stage.pipe(Ndjson(events=True))
-    with pytest.raises(OutputError):
+    with small_files(), pytest.raises(OutputError):
         await stage.run(Scripted(trades(1, 100)))
     lines = [json.loads(line) for line in out.bytes.splitlines()]
     assert [line["seq"] for line in lines[:-1]] == list(range(1, 101))
@@ -552,14 +558,15 @@ async def test_a_full_disk_takes_nothing_from_the_other_outputs(
 
 
 async def test_a_full_disk_does_not_keep_a_slow_reader_from_its_lines(
-    small_files: None, tmp_path: Path, standing_pipe: tuple[int, int]
+    tmp_path: Path, standing_pipe: tuple[int, int]
 ) -> None:
     reader, writer = standing_pipe
     stage = Stage()
     stage.descriptor(writer)
     stage.tape(tmp_path / "x")
-    run = asyncio.create_task(stage.run(Scripted(trades(1, 5000))))
-    got = await drained(reader, run)
+    with small_files():
+        run = asyncio.create_task(stage.run(Scripted(trades(1, 5000))))
+        got = await drained(reader, run)
     with pytest.raises(OutputError):
         await run
     assert got.endswith(trade(5000).payload + b"\n")
