@@ -10,6 +10,7 @@ KfwsError
 ├── ProtocolBroken      the venue broke its own protocol, under --strict (6)
 ├── Incomplete          messages are missing, under --strict (7)
 ├── OutputError         an output cannot be written (8)
+│   └── ReaderTooSlow   the buffer is full, and --on-full exit was given (8)
 ├── NothingCame         --timeout passed, or --until never matched (9)
 └── Interrupted         a signal asked to leave (128 + its number)
 ```
@@ -27,6 +28,7 @@ __all__ = [
     "NothingCame",
     "OutputError",
     "ProtocolBroken",
+    "ReaderTooSlow",
     "Refused",
     "Unreachable",
     "Unwelcome",
@@ -88,6 +90,10 @@ class Incomplete(KfwsError):
 
 class OutputError(KfwsError):
     """An output cannot be opened or written."""
+
+
+class ReaderTooSlow(OutputError):
+    """The buffer for a slow reader is full, and ``--on-full exit`` was given."""
 
 
 class NothingCame(KfwsError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol
 
@@ -27,6 +27,7 @@ from kfws.errors import (
     NothingCame,
     OutputError,
     ProtocolBroken,
+    ReaderTooSlow,
 )
 from kfws.errors import (
     Refused as AllRefused,
@@ -37,11 +38,14 @@ __all__ = ["Run"]
 
 SYNC_EVERY_S = 1.0
 # What is held back when a signal comes gets this long; then the connection is closed (0.4 s).
-FLUSH_ON_SIGNAL_S = 0.3
+FLUSH_ON_SIGNAL_S = 0.25
 
 
 class Source(Protocol):
     """Where batches of events come from."""
+
+    on_failure: Callable[[KfwsError], None] | None
+    """Whom to tell at once of what ends the run while nobody takes batches."""
 
     def events(self) -> AsyncGenerator[list[Event]]: ...
 
@@ -99,6 +103,7 @@ class Run:
             raise error
 
     async def _stream(self, source: Source) -> KfwsError | None:
+        source.on_failure = self._end
         self._at_work = asyncio.create_task(self._take_all(source.events()))
         watchers = [asyncio.create_task(each) for each in self._watchers()]
         try:
@@ -296,7 +301,8 @@ class Run:
     async def _flush(self, error: KfwsError | None) -> KfwsError | None:
         """All that came goes out; a slow reader is waited for, unless a signal came."""
         self._at_work = asyncio.create_task(self._flush_all())
-        patience = FLUSH_ON_SIGNAL_S if isinstance(error, Interrupted) else None
+        hurried = isinstance(error, (Interrupted, ReaderTooSlow))
+        patience = FLUSH_ON_SIGNAL_S if hurried else None
         try:
             await asyncio.wait_for(self._at_work, patience)
         except TimeoutError:

@@ -49,6 +49,8 @@ class _Before:
     last: int | None
     from_ns: int
     cause: Cause
+    last_id: object = None
+    """Of streams whose entries have ids."""
 
 
 @dataclass(slots=True)
@@ -92,7 +94,9 @@ class Sequences:
             for product, track in tracks.items():
                 last = None if track.next is None else track.next - 1
                 # An outage that goes on keeps its beginning.
-                self._before.setdefault((feed, product), _Before(last, last_frame_ns, cause))
+                ids = self._ids.get((feed, product))
+                before = _Before(last, last_frame_ns, cause, ids[-1] if ids else None)
+                self._before.setdefault((feed, product), before)
             tracks.clear()
         self._due.clear()
         return events
@@ -140,7 +144,9 @@ class Sequences:
             return
         track = self.tracks.get(feed, {}).pop(product, None)
         if track is not None:
-            self._before.setdefault((feed, product), _Before(None, track.at_ns, "venue"))
+            ids = self._ids.get((feed, product))
+            before = _Before(None, track.at_ns, "venue", ids[-1] if ids else None)
+            self._before.setdefault((feed, product), before)
 
     def suspended(self, from_ns: int, to_ns: int) -> list[Event]:
         """We stood still: what cannot be proven is named, numbers will tell of the others."""
@@ -257,8 +263,10 @@ class Sequences:
         last, cause, from_ns = _standing(track, before, "venue")
         at_ns = data.received_ns
         if not listed:
-            if track is None:
-                self._track(key, None if last is None else last + 1, at_ns)
+            if before is not None:
+                self._before[key] = before  # the first trade will tell
+            elif track is None:
+                self._track(key, None, at_ns)
             return []
         newest = listed[-1]
         if last is not None and track is None and newest < last:
@@ -274,7 +282,6 @@ class Sequences:
     def _by_id(self, key: Key, data: Data, lists: Sequence[str], name: str) -> list[Event]:
         ids = list(_ids(data, lists, name))
         seen = self._ids.setdefault(key, deque(maxlen=IDS_KEPT))
-        last = seen[-1] if seen else None
         new = [each for each in ids if each not in seen]
         # Of a snapshot the newest id has to stand last: account logs begin with it.
         seen.extend(reversed(new) if data.feed == "account_log" else new)
@@ -284,6 +291,7 @@ class Sequences:
         before = self._before.pop(key, None)
         if before is None:
             return []
+        last = before.last_id
         proven = (last in ids if last is not None else not ids) and self._snapshots_pass
         gap = _gap(
             key,

@@ -192,10 +192,11 @@ class Session:
         self._verdicts: list[Event] = []
         self._outage = _Hold(OUTAGE_WAITS_S)
         self._key_fault = _Hold(KEY_WAITS_S)
-        self._stale: dict[Subscription, int] = {}
+        self._stale: dict[Subscription, tuple[int, int]] = {}
+        """Since when, and up to which number, a book is not to be trusted."""
         self._active_at: dict[Subscription, int] = {}
-        self._snapshots: dict[Subscription, int] = {}
-        """When the last snapshot came."""
+        self._snapshots: dict[Subscription, int | None] = {}
+        """The number of the last snapshot; None where it has none."""
         self._asked_again_at: dict[Subscription, int] = {}
         for each in wanted:
             self.subscribe(each)
@@ -421,10 +422,14 @@ class Session:
 
     def _on_snapshot(self, data: Data) -> list[Event]:
         subscription = Subscription(data.feed, data.product)
-        self._snapshots[subscription] = data.received_ns
-        since_ns = self._stale.pop(subscription, None)
-        if since_ns is None:
+        self._snapshots[subscription] = data.seq
+        if subscription not in self._stale:
             return []
+        since_ns, last = self._stale[subscription]
+        if (data.seq or 0) < last:
+            self.ask_again(subscription)  # from before the gap
+            return []
+        del self._stale[subscription]
         return [
             Resync(
                 received_ns=data.received_ns,
@@ -449,9 +454,10 @@ class Session:
             book = Subscription(gap.feed, gap.product)
             if self.states.get(book) != "active" or book in self._stale:
                 continue
-            if self._snapshots.get(book, 0) > gap.to_ns:
+            last = gap.last or 0
+            if (self._snapshots.get(book) or -1) >= last:
                 continue  # whole again by now
-            self._stale[book] = gap.from_ns
+            self._stale[book] = gap.from_ns, last
             self.ask_again(book)
             events.append(Stale(received_ns=gap.received_ns, feed=gap.feed, product=gap.product))
 

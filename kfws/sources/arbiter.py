@@ -29,7 +29,7 @@ from kfws.protocol.events import (
     Subscribed,
 )
 from kfws.protocol.feeds import FEEDS
-from kfws.protocol.sequence import holes, numbers_of
+from kfws.protocol.sequence import WINDOW, holes, numbers_of
 
 __all__ = ["Arbiter"]
 
@@ -48,7 +48,10 @@ HELD_MOST = 50_000
 class _Numbered:
     """A stream whose messages count."""
 
-    __slots__ = ("at_ns", "due", "epoch", "epochs", "held", "leg", "next", "snapshot", "stale_ns")
+    __slots__ = (
+        *("at_ns", "claims", "due", "epoch", "epochs", "held"),
+        *("leg", "next", "snapshot", "stale_ns"),
+    )
 
     def __init__(self) -> None:
         self.next: int | None = None
@@ -63,6 +66,8 @@ class _Numbered:
         """Who brought the last message."""
         self.stale_ns: int | None = None
         """Since when its book is not to be trusted; None: it is."""
+        self.claims: set[int] = set()
+        """Connections that saw a lower number that is not low enough to be believed of one."""
         self.epoch = 0
         """How often the venue's counter began anew; and how often each connection saw it."""
         self.epochs: dict[int, int] = {}
@@ -71,7 +76,7 @@ class _Numbered:
 class _Led:
     """A stream without numbers."""
 
-    __slots__ = ("ahead", "at_ns", "leader", "recent", "spare")
+    __slots__ = ("ahead", "at_ns", "guard", "leader", "recent", "spare")
 
     def __init__(self, leader: int, at_ns: int) -> None:
         self.leader = leader
@@ -79,8 +84,11 @@ class _Led:
         """When the leader's last message came."""
         self.recent: deque[bytes] = deque(maxlen=KEPT)
         self.spare: deque[Data] = deque(maxlen=KEPT)
-        """What others brought since then."""
+        """What others brought that the leader did not bring yet."""
         self.ahead = 0
+        """How many messages others brought since the leader's last."""
+        self.guard = 0
+        """For so many more messages a new leader may repeat what the one before gave."""
 
 
 class Arbiter:
@@ -105,6 +113,8 @@ class Arbiter:
         self._refused: set[Key] = set()
         self._outage_ns = 0
         """When a connection was last away: what is missing just after is put down to it."""
+        self._slow_ns = 0
+        """When messages were last dropped for want of room."""
         self.swallowed = 0
         """Copies that were not passed on."""
 
@@ -281,7 +291,13 @@ class Arbiter:
         stream.next = newest + 1
         stream.at_ns = snapshot.received_ns
 
+    def covers(self, leg: int, other: int) -> bool:
+        """Whether a connection was acknowledged all that another one was."""
+        return all(leg in legs for legs in self._acknowledged.values() if other in legs)
+
     def _cause(self, now_ns: int) -> Cause:
+        if now_ns - self._slow_ns < 10 * SILENT_NS:
+            return "slow-reader"
         return "outage" if now_ns - self._outage_ns < 10 * SILENT_NS else "venue"
 
     def _restart(self, leg: int, event: Restart, now_ns: int, out: list[Event]) -> None:
@@ -290,6 +306,12 @@ class Arbiter:
         stream = self._numbered.get(key)
         if stream is None:
             return
+        near = stream.next is not None and event.seq > stream.next - WINDOW
+        stream.claims.add(leg)
+        if near and self._up - stream.claims:
+            return  # it may just lag: its copies are swallowed by number until others agree
+        doubtful = near and len(stream.claims) > 1
+        stream.claims.clear()
         seen = stream.epochs[leg] = stream.epochs.get(leg, stream.epoch) + 1
         if seen <= stream.epoch:
             return
@@ -297,6 +319,8 @@ class Arbiter:
             self._give_up(key, stream, now_ns, out)
         stream.epoch, stream.next, stream.due = seen, None, None
         out.append(event)
+        if doubtful:  # what the first to say so brought since was taken for old
+            out.append(_gap(key, now_ns, None, None, "venue", stream.at_ns))
 
     # Streams without numbers
 
@@ -306,25 +330,29 @@ class Arbiter:
         if led is None:
             led = self._led[key] = _Led(leg, data.received_ns)
         if led.leader == leg:
-            if data.payload in led.recent and led.ahead < 0:
+            if led.guard and data.payload in led.recent:
                 self.swallowed += 1  # just after a takeover: the one before gave it
                 return
             self._passed(led, data)
             out.append(data)
-        elif led.leader not in self._up:
-            led.spare.append(data)
-            self._take_over(key, led, data.received_ns, out)
-        else:
+            return
+        if data.payload not in led.recent and all(data.payload != x.payload for x in led.spare):
             led.spare.append(data)
             led.ahead += 1
+        if led.leader in self._up:
             self.swallowed += 1
+        else:
+            self._take_over(key, led, data.received_ns, out)
 
     def _passed(self, led: _Led, data: Data) -> None:
         led.recent.append(data.payload)
         led.at_ns = data.received_ns
-        # Copies of what came before a takeover trickle in for a while; count up to 0 again.
-        led.ahead = min(led.ahead + 1, 0) if led.ahead < 0 else 0
-        led.spare.clear()
+        led.guard = max(0, led.guard - 1)
+        led.ahead = 0
+        # Others may be ahead of the leader: what it did not bring yet stays at hand.
+        if any(each.payload == data.payload for each in led.spare):
+            while led.spare.popleft().payload != data.payload:
+                pass
 
     def _take_over(self, key: Key, led: _Led, now_ns: int, out: list[Event]) -> None:
         """Another connection leads from here on; what it brought meanwhile is passed on."""
@@ -341,7 +369,8 @@ class Arbiter:
                 led.recent.append(data.payload)
                 out.append(data)
         led.at_ns = now_ns
-        led.ahead = -MESSAGES_AHEAD
+        led.ahead = 0
+        led.guard = KEPT
 
     # Everything else
 
@@ -363,6 +392,8 @@ class Arbiter:
                     out.append(event)
             case Restart():
                 self._restart(leg, event, now_ns, out)
+            case Gap(cause="slow-reader") if event.feed in _NUMBERED:
+                self._slow_ns = now_ns  # named when no other connection brings them
             case Gap():
                 led = self._led.get((event.feed, event.product))
                 if event.feed not in _NUMBERED and (led is None or led.leader == leg):

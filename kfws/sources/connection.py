@@ -50,7 +50,7 @@ WRONG_HOST = 62
 FINAL_TEXT = 0x81
 OPEN_TIMEOUT_S = 10.0
 # A closing handshake is a courtesy; leaving must not take a second.
-CLOSE_TIMEOUT_S = 0.4
+CLOSE_TIMEOUT_S = 0.3
 BUFFER_BYTES = 64 * 1000 * 1000
 
 
@@ -96,9 +96,9 @@ class Read:
 class Connection(ClientConnection):
     """One WebSocket that hands out batches of frames instead of messages.
 
-    ``wait`` until something is there, then ``take`` all of it. When more than ``buffer_bytes``
-    are held, ``shed`` is asked to make room; without it the socket is not read until
-    everything was taken.
+    ``wait`` until something is there, then ``take`` until nothing is. When more than
+    ``buffer_bytes`` are held, ``shed`` is asked to make room; without it the socket is not read
+    until half of that was taken.
     """
 
     def __init__(self, *args: Any, buffer_bytes: int = BUFFER_BYTES, **kwargs: Any) -> None:
@@ -262,13 +262,15 @@ class Connection(ClientConnection):
         finally:
             self._waiter = None
 
-    def take(self) -> list[Read]:
-        """All that came since the last time; the socket is read again if it was not."""
-        reads = list(self._reads)
-        self._reads.clear()
-        self._held = 0
-        self._resume()
-        return reads
+    def take(self) -> Read | None:
+        """The oldest read that is waiting; the socket is read again when half have gone."""
+        if not self._reads:
+            return None
+        read = self._reads.popleft()
+        self._held -= read.size
+        if self._held <= self.buffer_bytes // 2:
+            self._resume()
+        return read
 
     def _resume(self) -> None:
         if self._paused:

@@ -15,7 +15,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Literal
 
-from kfws.errors import KfwsError, OutputError, Unreachable
+from kfws.errors import KfwsError, ReaderTooSlow, Unreachable
 from kfws.protocol.auth import Credentials
 from kfws.protocol.events import Cause, Closed, Data, Event, Gap, Opened, Redial, Silent, Tick
 from kfws.protocol.sequence import Sequences
@@ -23,7 +23,7 @@ from kfws.protocol.session import Session, Subscription
 from kfws.sources.backoff import DialPace, delays
 from kfws.sources.connection import Connection, Read, Target, dial
 
-__all__ = ["HEARTBEAT", "Live", "OnFull", "Patience"]
+__all__ = ["HEARTBEAT", "Live", "OnFull", "Patience", "Standing"]
 
 OnFull = Literal["block", "drop-oldest", "exit"]
 
@@ -52,6 +52,15 @@ class Patience:
     frame."""
 
 
+@dataclass(slots=True)
+class Standing:
+    """What is known of the venue in this run; connections side by side share it."""
+
+    stood: bool = False
+    key_worked: bool = False
+    said_no_beat: bool = False
+
+
 class Live:
     """The venue's feeds, live, over as many connections as it takes.
 
@@ -73,6 +82,7 @@ class Live:
         jitter: Callable[[], float] = random.random,
         patience: Patience = Patience(),
         numbers: Iterator[int] | None = None,
+        standing: Standing | None = None,
     ) -> None:
         if not any(each.feed == HEARTBEAT.feed for each in wanted):
             wanted = (*wanted, HEARTBEAT)
@@ -91,12 +101,13 @@ class Live:
         self._numbers = numbers or itertools.count(1)
         self._number = 0
         self._failed = 0
-        self._stood = False
-        self._key_worked = False
+        self._standing = standing or Standing()
         self._refused: set[Subscription] = set()
-        self._said_no_beat = False
         self._connection: Connection | None = None
         self._session: Session | None = None
+        self._pulse: _Pulse | None = None
+        self.on_failure: Callable[[KfwsError], None] | None = None
+        """Told at once when a full buffer ends the run: nobody may be taking batches."""
 
     async def events(self) -> AsyncGenerator[list[Event]]:
         """Batches of events, for as long as there is something to wait for.
@@ -125,11 +136,11 @@ class Live:
 
     def rest(self) -> Iterator[list[Event]]:
         """What came and was not handed out before ``events`` was closed; what stays open."""
-        connection, session = self._connection, self._session
+        connection, session, pulse = self._connection, self._session, self._pulse
         now_ns = time.time_ns()
-        if connection is not None and session is not None:
-            for read in connection.take():
-                yield session.receive(read.frames, read.received_ns)
+        if connection is not None and session is not None and pulse is not None:
+            while events := pulse.take() or _received(connection, session):
+                yield events
             yield [*self._sequences.end(now_ns), self._closed(connection)]
         elif gaps := self._sequences.end(now_ns):
             yield gaps
@@ -148,8 +159,7 @@ class Live:
         self._pace.dialled(_now())
         connection = await dial(self._target)
         self._number = next(self._numbers)
-        self._failed = 0
-        self._stood = True
+        self._standing.stood = True
         return connection
 
     def _may_go_on(self, exc: Unreachable) -> bool:
@@ -157,7 +167,7 @@ class Live:
         self._failed += 1
         attempts = self._attempts
         if attempts is None:
-            attempts = 0 if self._stood else FIRST_ATTEMPTS
+            attempts = 0 if self._standing.stood else FIRST_ATTEMPTS
         if exc.permanent:
             return False
         return attempts == 0 or self._failed < attempts
@@ -169,11 +179,11 @@ class Live:
             [each for each in self._wanted if each not in self._refused],
             self._credentials,
             sequences=self._sequences,
-            key_worked=self._key_worked,
+            key_worked=self._standing.key_worked,
             resync=self._resync,
         )
-        self._connection, self._session = connection, session
-        pulse = _Pulse(connection, session, self._sequences, self._patience)
+        pulse = _Pulse(connection, session, self._sequences, self._patience, self.on_failure)
+        self._connection, self._session, self._pulse = connection, session, pulse
         if self._on_full == "drop-oldest":
             connection.shed = pulse.drop
         elif self._on_full == "exit":
@@ -183,22 +193,20 @@ class Live:
             while True:
                 pulse.beat()
                 await connection.wait()
-                if events := pulse.take():
+                was_idle = True
+                while events := pulse.take() or _received(connection, session):
+                    was_idle = False
                     yield events
-                reads = connection.take()
-                for read in reads:
-                    yield session.receive(read.frames, read.received_ns)
-                self._key_worked |= session.key_worked
-                if pulse.failure or session.verdict:
-                    raise pulse.failure or session.verdict  # type: ignore[misc]
-                if connection.ended and not reads:
+                self._standing.key_worked |= session.key_worked
+                if pulse.failure or session.verdict or (connection.ended and was_idle):
                     break
-                if not reads:
+                if was_idle:
                     yield self._tick(session, connection)
             self._connection = self._session = None
-            now_ns = time.time_ns()
-            gaps = self._sequences.lost(connection.read_ns, now_ns, pulse.cause)
+            gaps = self._sequences.lost(connection.read_ns, time.time_ns(), pulse.cause)
             yield [*gaps, self._closed(connection)]
+            if pulse.failure or session.verdict:
+                raise pulse.failure or session.verdict  # type: ignore[misc]
         finally:
             pulse.stop()
             self._remember(session, connection)
@@ -206,6 +214,8 @@ class Live:
 
     def _remember(self, session: Session, connection: Connection) -> None:
         self._refused |= {each for each, state in session.states.items() if state == "refused"}
+        if "active" in session.states.values():
+            self._failed = 0
         if connection.lived_s >= self._patience.good_after_s:
             self._delays = delays(self._jitter)
 
@@ -213,8 +223,8 @@ class Live:
         now_ns = time.time_ns()
         old = connection.lived_s >= self._patience.first_beat_within_s
         refused = session.states.get(HEARTBEAT) == "refused"
-        if not session.beats and not self._said_no_beat and (old or refused):
-            self._said_no_beat = True
+        if not session.beats and not self._standing.said_no_beat and (old or refused):
+            self._standing.said_no_beat = True
             reason = "no heartbeat: only pings can tell whether the venue lives"
             return [Silent(received_ns=now_ns, feed="heartbeat", product=None, reason=reason)]
         return [Tick(received_ns=now_ns)]
@@ -242,7 +252,9 @@ class _Pulse:
         session: Session,
         sequences: Sequences,
         patience: Patience,
+        on_failure: Callable[[KfwsError], None] | None,
     ) -> None:
+        self._on_failure = on_failure
         self.failure: KfwsError | None = None
         self._connection = connection
         self._session = session
@@ -326,11 +338,13 @@ class _Pulse:
 
     def fail(self, reads: Iterable[Read]) -> None:
         """``--on-full exit``."""
-        held = sum(read.size for read in reads)
-        self.failure = self.failure or OutputError(
-            f"the reader is too slow: more than {2 * held / 1e6:.0f} MB are waiting for it",
-            hint="raise --buffer, or choose another --on-full",
-        )
+        if self.failure is None:
+            self.failure = ReaderTooSlow(
+                "the reader is too slow: the buffer is full",
+                hint="raise --buffer, or choose another --on-full",
+            )
+            if self._on_failure is not None:
+                self._on_failure(self.failure)
         self._connection.wake()
 
     def stop(self) -> None:
@@ -363,6 +377,14 @@ def _count(data: Data, dropped: list[Gap]) -> None:
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
+
+
+def _received(connection: Connection, session: Session) -> list[Event]:
+    """The events of the oldest read that is waiting; none where none is."""
+    while (read := connection.take()) is not None:
+        if events := session.receive(read.frames, read.received_ns):
+            return events
+    return []
 
 
 def _in_words(connection: Connection) -> str:

@@ -29,6 +29,8 @@ SETTLE_S = 5.0
 class Leg(Protocol):
     """One of the lives: sources/live.py's Live."""
 
+    on_failure: Callable[[KfwsError], None] | None
+
     def events(self) -> AsyncGenerator[list[Event]]: ...
 
     def rest(self) -> Iterator[list[Event]]: ...
@@ -65,19 +67,26 @@ class Redundant:
         self._news = asyncio.Event()
         self._room = asyncio.Event()
         self._failures: list[KfwsError] = []
+        self.on_failure: Callable[[KfwsError], None] | None = None
 
     async def events(self) -> AsyncGenerator[list[Event]]:
         """Batches of the one stream. Raises what ended the last leg."""
+        loop = asyncio.get_running_loop()
         keeper = asyncio.create_task(self._keep())
         try:
+            ticked_at = loop.time()
             while True:
                 try:
                     await asyncio.wait_for(self._news.wait(), self._patience_s())
                 except TimeoutError:
-                    self._out += self._arbiter.tick(time.time_ns())
-                    self._ask()
                     self._out.append(Tick(received_ns=time.time_ns()))
                 self._news.clear()
+                due = self._arbiter.next_at()
+                now_ns = time.time_ns()
+                if loop.time() - ticked_at >= TICK_S or (due is not None and now_ns >= due):
+                    ticked_at = loop.time()
+                    self._out += self._arbiter.tick(now_ns)
+                    self._ask()
                 out, self._out = self._out, []
                 self._room.set()
                 if out:
@@ -114,24 +123,28 @@ class Redundant:
             await asyncio.sleep(self._apart_s)
         while True:
             await asyncio.sleep(self._renew_s / self._count)
-            number = self._start()
+            oldest, number = min(self._tasks), self._start()
             try:
                 await asyncio.wait_for(self._settled[number].wait(), self._settle_s)
             except TimeoutError:
-                pass  # it may be up soon; the old one is no better for waiting
+                await self._retire(number)  # the next renewal tries again
             else:
-                await self._retire(min(self._tasks))
+                if oldest in self._tasks and len(self._tasks) > self._count:
+                    await self._retire(oldest)
 
     def _start(self) -> int:
         self._made += 1
         number = self._made
         self._legs[number] = self._make(number)
+        self._legs[number].on_failure = self.on_failure
         self._settled[number] = asyncio.Event()
         self._tasks[number] = asyncio.create_task(self._run(number, self._legs[number]))
         return number
 
     async def _retire(self, number: int) -> None:
-        task = self._tasks.pop(number)
+        task = self._tasks.pop(number, None)
+        if task is None:
+            return  # it gave up by itself
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         for events in self._legs.pop(number).rest():
@@ -160,9 +173,11 @@ class Redundant:
             self._news.set()
 
     def _take(self, number: int, events: list[Event]) -> None:
-        if any(isinstance(each, Subscribed) for each in events):
-            self._settled[number].set()
         out = self._arbiter.receive(number, events, time.time_ns())
+        if any(isinstance(each, Subscribed) and not each.quiet for each in events):
+            others = set(self._tasks) - {number}
+            if all(self._arbiter.covers(number, other) for other in others):
+                self._settled[number].set()
         self._ask()
         if out:
             self._out += out

@@ -5,7 +5,7 @@ import json
 import os
 import resource
 import signal
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,7 @@ class Scripted:
         error: Exception | None = None,
         stands: bool = False,
     ) -> None:
+        self.on_failure: Callable[[KfwsError], None] | None = None
         self._batches = batches
         self._rest = list(rest)
         self._error = error

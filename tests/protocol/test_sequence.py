@@ -289,6 +289,20 @@ def test_a_snapshot_without_the_last_id_proves_nothing(feed: str) -> None:
     assert listener.hear(listing(feed, [1, 5])).ranges == [(None, None, None, None)]
 
 
+def test_an_entry_that_comes_ahead_of_the_snapshot_proves_nothing() -> None:
+    listener = Listener().hear(listing("fills", [1, 2]))
+    listener.reconnect(acknowledged="fills", product=None)
+    listener.hear(listing("fills", [9], "delta"), listing("fills", [8, 9]))
+    assert listener.ranges == [(None, None, None, None)]
+
+
+def test_an_empty_snapshot_of_trades_after_an_outage_leaves_it_to_the_first_trade() -> None:
+    listener = Listener().hear(delta("trade", 5)).reconnect().hear(trade_snapshot([]))
+    listener.hear(delta("trade", 9)).wait(SNAPSHOT_NS)
+    assert listener.ranges == [(6, 8, 3, None)]
+    assert listener.gaps[0].cause == "outage"
+
+
 def test_no_id_ever_seen_and_none_in_the_snapshot_is_complete() -> None:
     listener = Listener().hear(listing("fills", []))
     listener.reconnect(acknowledged="fills", product=None)

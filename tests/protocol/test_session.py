@@ -698,6 +698,19 @@ def test_a_snapshot_that_came_meanwhile_makes_asking_needless() -> None:
     assert asked(session) == []
 
 
+def test_a_snapshot_from_before_the_gap_does_not_make_a_book_whole() -> None:
+    session = active(BOOK)
+    session.receive([book(1, snapshot=True), book(9)], NOW)
+    session.tick(NOW, NOW)
+    session.tick(NOW + 250_000_000, NOW)
+    assert len(asked(session)) == 2
+    session.receive([ack(BOOK, "unsubscribed"), ack(BOOK), book(5, snapshot=True)], NOW)
+    assert [each["event"] for each in asked(session, NOW + SECOND)] == ["unsubscribe", "subscribe"]
+    session.receive([ack(BOOK, "unsubscribed"), ack(BOOK)], NOW)
+    events = session.receive([book(9, snapshot=True)], NOW)
+    assert [type(each) for each in events] == [Resync, Data]
+
+
 def test_dropped_messages_of_a_book_make_it_stale() -> None:
     session = active(BOOK)
     gap = Gap(

@@ -221,22 +221,53 @@ def test_a_snapshot_that_is_ahead_ends_the_stale_time_too() -> None:
 
 
 def test_a_new_count_of_the_venue_is_one_for_all_connections() -> None:
-    restart = Restart(received_ns=0, feed="book", product=P, last=9, seq=1)
-    stream = Stream().hear(1, book(9)).hear(2, book(9))
-    stream.hear(1, restart, snapshot(1), book(2)).hear(2, book(10), restart, snapshot(1), book(2))
-    stream.hear(2, book(3)).hear(1, book(3))
-    assert stream.numbers == [9, 2, 3]
+    restart = Restart(received_ns=0, feed="book", product=P, last=9000, seq=1)
+    stream = Stream().hear(1, book(9000)).hear(2, book(9000))
+    stream.hear(1, restart, snapshot(1), book(2))
+    stream.hear(2, book(9001), restart, snapshot(1), book(2), book(3)).hear(1, book(3))
+    assert stream.numbers == [9000, 2, 3]
     assert [each for each in stream.out if isinstance(each, Restart)] == [restart]
     assert stream.wait().ranges == []
 
 
 def test_a_restart_lets_go_of_what_was_held() -> None:
-    restart = Restart(received_ns=0, feed="book", product=P, last=9, seq=1)
-    stream = Stream(resync=False).hear(1, book(1), book(3), restart, book(1))
-    assert stream.numbers == [1, 3, 1]
-    assert stream.ranges == [(2, 2, 1, None)]
+    restart = Restart(received_ns=0, feed="book", product=P, last=9003, seq=1)
+    stream = Stream(resync=False).hear(1, book(9001), book(9003), restart, book(1))
+    assert stream.numbers == [9001, 9003, 1]
+    assert stream.ranges == [(9002, 9002, 1, None)]
     unknown = Restart(received_ns=0, feed="trade", product=P, last=9, seq=1)
     assert stream.hear(1, unknown).out[-1] is not unknown
+
+
+def test_a_connection_that_lags_is_not_believed_until_the_others_agree() -> None:
+    restart = Restart(received_ns=0, feed="book", product=P, last=9, seq=5)
+    stream = Stream().hear(1, book(9)).hear(2, book(9))
+    stream.hear(1, restart, snapshot(5), book(6)).hear(2, book(10)).hear(1, book(10), book(11))
+    assert stream.numbers == [9, 10, 11]
+    stream.hear(2, restart, snapshot(5), book(6))
+    assert stream.numbers == [9, 10, 11, 6]
+    assert [type(each) for each in stream.out[-4:-2]] == [Restart, Gap]
+
+
+def test_after_a_takeover_a_third_connection_gives_nothing_twice_either() -> None:
+    stream = Stream("ticker", legs=3).hear(1, ticker("a"), ticker("b"), closed())
+    stream.hear(3, ticker("a"), ticker("b"), ticker("c"), ticker("d"))
+    stream.hear(2, ticker("a"), ticker("b"), ticker("c"), ticker("d"), ticker("e"))
+    assert stream.payloads == [b"a", b"b", b"c", b"d", b"e"]
+
+
+def test_what_others_brought_ahead_of_a_slow_leader_is_at_hand_when_it_dies() -> None:
+    stream = Stream("ticker").hear(2, ticker("a")).hear(1, ticker("a"), ticker("b"), ticker("c"))
+    stream.hear(2, ticker("b"), closed())
+    assert stream.payloads == [b"a", b"b", b"c"]
+
+
+def test_a_gap_that_a_slow_reader_made_is_put_down_to_it() -> None:
+    stream = Stream(resync=False).hear(1, book(1)).hear(2, book(1))
+    dropped = gap("book")
+    dropped.cause = "slow-reader"
+    stream.hear(1, dropped).hear(1, book(3)).hear(2, book(3)).wait()
+    assert [each.cause for each in stream.out if isinstance(each, Gap)] == ["slow-reader"]
 
 
 def test_the_end_lets_go_of_what_is_held_and_names_an_outage_of_all() -> None:

@@ -24,7 +24,7 @@ async def frames_of(connection: Connection, count: int) -> list[bytes]:
     found: list[bytes] = []
     while len(found) < count and not (connection.ended and not connection._reads):
         await connection.wait()
-        for read in connection.take():
+        while (read := connection.take()) is not None:
             found += read.frames
     return found
 

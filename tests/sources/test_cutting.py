@@ -93,7 +93,9 @@ def begin(kind: type[ClientConnection], extension: str) -> tuple[Any, Wire]:
 def ours(pieces: list[bytes], extension: str) -> tuple[Any, ...]:
     connection, wire = begin(Connection, extension)
     feed(connection, [head(connection.protocol, extension), *pieces])
-    payloads = [payload for read in connection.take() for payload in read.frames]
+    payloads: list[bytes] = []
+    while (read := connection.take()) is not None:
+        payloads += read.frames
     messages = [(type(each) is BinaryFrame, bytes(each)) for each in payloads]
     return messages, said(wire.written), *state(connection)
 

@@ -39,6 +39,7 @@ class Scripted:
         error: KfwsError | None = None,
         rest: tuple[list[Event], ...] = (),
     ) -> None:
+        self.on_failure: Callable[[KfwsError], None] | None = None
         self._batches = batches
         self._error = error
         self._rest = rest

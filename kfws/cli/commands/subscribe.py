@@ -168,7 +168,7 @@ def _source(plan: Plan, url: str, key: Credentials | None, env: Env) -> Source:
     from kfws.sources.arbiter import Arbiter
     from kfws.sources.backoff import DialPace
     from kfws.sources.connection import Target
-    from kfws.sources.live import Live
+    from kfws.sources.live import Live, Standing
     from kfws.sources.redundant import Redundant
 
     target = Target(
@@ -181,7 +181,7 @@ def _source(plan: Plan, url: str, key: Credentials | None, env: Env) -> Source:
         buffer_bytes=plan.buffer_bytes // plan.redundancy,
     )
     wanted = [Subscription(*each) for each in plan.subscriptions]
-    pace, numbers = DialPace(), itertools.count(1)
+    pace, numbers, standing = DialPace(), itertools.count(1), Standing()
 
     def live(*, resync: bool, snapshots_pass: bool) -> Live:
         return Live(
@@ -194,6 +194,7 @@ def _source(plan: Plan, url: str, key: Credentials | None, env: Env) -> Source:
             sequences=Sequences(snapshots_pass=snapshots_pass),
             pace=pace,
             numbers=numbers,
+            standing=standing,
         )
 
     if plan.redundancy == 1:
