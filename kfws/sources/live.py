@@ -337,7 +337,8 @@ class _Pulse:
         self._connection.wake()
 
     def fail(self, reads: Iterable[Read]) -> None:
-        """``--on-full exit``."""
+        """``--on-full exit``: the run is over, and what it leaves behind is named as well."""
+        self.drop(reads)
         if self.failure is None:
             self.failure = ReaderTooSlow(
                 "the reader is too slow: the buffer is full",
