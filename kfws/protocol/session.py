@@ -44,6 +44,8 @@ REQUEST_EVERY_NS = SECOND_NS // 90
 REQUESTS_AT_ONCE = 8
 ANSWER_DEADLINE_NS = 10 * SECOND_NS
 SNAPSHOT_DEADLINE_NS = 10 * SECOND_NS
+# Sides may cross for an instant between two changes; a book that stays so is wrong.
+CROSSED_FOR_NS = 5 * SECOND_NS
 # What gives nothing is asked for again, but not over and over.
 ASKED_AGAIN_EVERY_NS = 600 * SECOND_NS
 # While the venue's engine is away each request is answered with an alert.
@@ -192,6 +194,10 @@ class Session:
         self._verdicts: list[Event] = []
         self._outage = _Hold(OUTAGE_WAITS_S)
         self._key_fault = _Hold(KEY_WAITS_S)
+        self._levels: dict[tuple[str | None, str], dict[float, float]] = {}
+        """Prices and sizes of each product and side: enough to see that a book is crossed."""
+        self._crossed_at: dict[Subscription, int] = {}
+        self._look_at_books_at = 0
         self._stale: dict[Subscription, tuple[int, int]] = {}
         """Since when, and up to which number, a book is not to be trusted."""
         self._active_at: dict[Subscription, int] = {}
@@ -267,6 +273,9 @@ class Session:
                 events += self._unanswered(request, wall_ns)
         if self.beats:
             events += self._silent(now_ns, wall_ns)
+        if now_ns >= self._look_at_books_at:
+            self._look_at_books_at = now_ns + SECOND_NS
+            events += self._crossed(now_ns, wall_ns)
         return events
 
     def _be_patient(self, now_ns: int) -> None:
@@ -390,6 +399,10 @@ class Session:
                     track.next = head.seq + 1  # type: ignore[operator]  # needs_seq says so
                     track.at_ns = received_ns
                     append(data)
+                    if shape.feed == "book":
+                        levels = self._levels.get((head.product_id, head.side))
+                        if levels is not None:
+                            levels[head.price] = head.qty
                     continue
             events += self._look(data)
         return events
@@ -414,11 +427,48 @@ class Session:
             if data.quiet:
                 return [data]
         passes, events = self._sequences.look(data)
+        if data.feed == "book":
+            self._fold(data)
         if data.kind == "snapshot":
             events += self._on_snapshot(data)
         else:
             self._after(events)
         return [*events, data] if passes else events
+
+    def _fold(self, data: Data) -> None:
+        """The rare ways of a book's message; a change that is next in line is folded at once."""
+        if not self._resync:
+            return
+        if data.kind == "snapshot":
+            for side, key in (("buy", "bids"), ("sell", "asks")):
+                listed = data.message.get(key)
+                self._levels[data.product, side] = dict(
+                    _level(each) for each in (listed if isinstance(listed, list) else ())
+                )
+            return
+        head = wire.read_head(data.payload)
+        levels = None if isinstance(head, str) else self._levels.get((data.product, head.side))
+        if levels is not None and not isinstance(head, str):
+            levels[head.price] = head.qty
+
+    def _crossed(self, now_ns: int, wall_ns: int) -> list[Event]:
+        """Books whose best bid has been at or above the best ask for too long."""
+        events: list[Event] = []
+        for product in [product for product, side in self._levels if side == "buy"]:
+            book = Subscription("book", product)
+            bids = [price for price, qty in self._levels[product, "buy"].items() if qty > 0]
+            asks = [price for price, qty in self._levels[product, "sell"].items() if qty > 0]
+            if not bids or not asks or max(bids) < min(asks):
+                self._crossed_at.pop(book, None)
+                continue
+            since = self._crossed_at.setdefault(book, now_ns)
+            active = self.states.get(book) == "active" and book not in self._stale
+            if active and now_ns - since >= CROSSED_FOR_NS:
+                del self._crossed_at[book]
+                self._stale[book] = wall_ns - CROSSED_FOR_NS, 0
+                self.ask_again(book)
+                events.append(Stale(received_ns=wall_ns, feed="book", product=product))
+        return events
 
     def _on_snapshot(self, data: Data) -> list[Event]:
         subscription = Subscription(data.feed, data.product)
@@ -695,6 +745,15 @@ class Session:
             each.event == "subscribe" and each.subscription.is_private
             for each in (*self._queue, *self._waiting)
         )
+
+
+def _level(entry: Any) -> tuple[float, float]:
+    """Price and size of a level of a snapshot; (0, 0), which is no level, of nonsense."""
+    if isinstance(entry, dict):
+        price, qty = entry.get("price"), entry.get("qty")
+        if isinstance(price, (int, float)) and isinstance(qty, (int, float)):
+            return float(price), float(qty)
+    return 0.0, 0.0
 
 
 def _silent(subscription: Subscription, reason: str, wall_ns: int) -> Silent:

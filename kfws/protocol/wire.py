@@ -33,6 +33,10 @@ class Head(msgspec.Struct, gc=False):
     seq: int | None = None
     time: int | None = None
     timestamp: int | None = None
+    side: str = ""
+    price: float = 0.0
+    qty: float = 0.0
+    """With side and price: what a change of a book says."""
 
 
 read_typed = msgspec.json.Decoder(Head).decode
@@ -75,7 +79,14 @@ def read_head(payload: bytes) -> Head | str:
         seq=fields.get("seq"),
         time=_moment(fields.get("time")),
         timestamp=_moment(fields.get("timestamp")),
+        side=side if isinstance(side := fields.get("side"), str) else "",
+        price=_number(fields.get("price")),
+        qty=_number(fields.get("qty")),
     )
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, (int, float)) and abs(value) < 1e300 else 0.0
 
 
 # Decoding goes down the stack one level per level of nesting, and who decodes a message later

@@ -76,7 +76,7 @@ class _Numbered:
 class _Led:
     """A stream without numbers."""
 
-    __slots__ = ("ahead", "at_ns", "guard", "leader", "recent", "spare")
+    __slots__ = ("ahead", "at_ns", "guard", "is_leaving", "leader", "recent", "spare")
 
     def __init__(self, leader: int, at_ns: int) -> None:
         self.leader = leader
@@ -87,6 +87,8 @@ class _Led:
         """What others brought that the leader did not bring yet."""
         self.ahead = 0
         """How many messages others brought since the leader's last."""
+        self.is_leaving = False
+        """Whether the leader is about to be let go: who is level with it may lead."""
         self.guard = 0
         """For so many more messages a new leader may repeat what the one before gave."""
 
@@ -291,6 +293,12 @@ class Arbiter:
         stream.next = newest + 1
         stream.at_ns = snapshot.received_ns
 
+    def hand_over(self, leg: int) -> None:
+        """A connection is to be let go: each of its streams goes to the first that brings the
+        same message as it brought last, so that nothing is between them and no gap is named."""
+        for led in self._led.values():
+            led.is_leaving |= led.leader == leg
+
     def covers(self, leg: int, other: int) -> bool:
         """Whether a connection was acknowledged all that another one was."""
         return all(leg in legs for legs in self._acknowledged.values() if other in legs)
@@ -336,6 +344,10 @@ class Arbiter:
             self._passed(led, data)
             out.append(data)
             return
+        if led.is_leaving and led.recent and data.payload == led.recent[-1]:
+            led.leader, led.is_leaving, led.guard = leg, False, KEPT
+            self.swallowed += 1
+            return
         if data.payload not in led.recent and all(data.payload != x.payload for x in led.spare):
             led.spare.append(data)
             led.ahead += 1
@@ -361,6 +373,7 @@ class Arbiter:
             return
         gap = _gap(key, now_ns, None, None, "takeover", led.at_ns)
         out.append(gap)
+        led.is_leaving = False
         led.leader = min(others)
         spare = list(led.spare)
         led.spare.clear()

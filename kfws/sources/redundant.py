@@ -129,6 +129,8 @@ class Redundant:
             except TimeoutError:
                 await self._retire(number)  # the next renewal tries again
             else:
+                self._arbiter.hand_over(oldest)
+                await asyncio.sleep(self._settle_s / 2)
                 if oldest in self._tasks and len(self._tasks) > self._count:
                     await self._retire(oldest)
 

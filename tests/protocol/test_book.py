@@ -21,7 +21,8 @@ START_MS = 1_790_359_964_000
 
 def read(payload: bytes, received_ns: int = 0) -> Data:
     """A payload as a Session gives it."""
-    head = wire.read_typed(payload)
+    head = wire.read_head(payload)
+    assert not isinstance(head, str)
     feed, is_snapshot = base_name(head.feed)
     kind: Kind = "snapshot" if is_snapshot else "delta"
     return Data(payload, received_ns, feed, kind, head.product_id, head.seq, head.timestamp)

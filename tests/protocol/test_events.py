@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,11 +15,18 @@ from kfws.protocol.events import (
     Broken,
     Closed,
     Data,
+    Duplicate,
     Event,
+    Gap,
     Notice,
     Opened,
+    Redial,
     Refused,
     Report,
+    Restart,
+    Resync,
+    Silent,
+    Stale,
     Subscribed,
     Tick,
     describe,
@@ -131,6 +139,60 @@ def broken(payload: bytes) -> dict[str, Any]:
     described = describe(event)
     assert described is not None
     return described
+
+
+GAP = Gap(
+    received_ns=9, feed="book", product="PF_A", first=5, last=7, missing=3,
+    cause="outage", from_ns=1, to_ns=8,
+)  # fmt: skip
+STREAM = {"feed": "book", "product_id": "PF_A"}
+NUMBERS = {"first": 5, "last": 7, "missing": 3, "cause": "outage"}
+TIMES = {"from_ns": 1, "to_ns": 8}
+
+
+@pytest.mark.parametrize(
+    ("event", "name", "fields"),
+    [
+        (GAP, "gap", STREAM | NUMBERS | {"healed": False} | TIMES),
+        (
+            msgspec.structs.replace(GAP, healed_by="snapshot"),
+            "gap",
+            STREAM | NUMBERS | {"healed": True, "healed_by": "snapshot"} | TIMES,
+        ),
+        (
+            Duplicate(payload=b"{}", received_ns=9, feed="book", product="PF_A", seq=7),
+            "duplicate",
+            STREAM | {"seq": 7},
+        ),
+        (
+            Restart(received_ns=9, feed="book", product="PF_A", last=8, seq=1),
+            "restart",
+            STREAM | {"last": 8, "seq": 1},
+        ),
+        (Stale(received_ns=9, feed="book", product="PF_A"), "stale", STREAM),
+        (
+            Resync(received_ns=9, feed="book", product="PF_A", seq=8, stale_ns=2),
+            "resync",
+            STREAM | {"seq": 8, "stale_ns": 2},
+        ),
+        (
+            Silent(received_ns=9, feed="book", product="PF_A", reason="why"),
+            "silent",
+            STREAM | {"reason": "why"},
+        ),
+        (
+            Redial(received_ns=9, reason="lost", failed=2, delay_s=0.12345),
+            "notice",
+            {"event": "redial", "message": "lost", "failed": 2, "delay_s": 0.123},
+        ),
+    ],
+)
+def test_what_did_not_come_is_described_by_its_numbers(
+    event: Event, name: str, fields: dict[str, Any]
+) -> None:
+    described = describe(event)
+    assert described == {"kfws": name, "at_ns": 9, **fields}
+    assert [*described] == ["kfws", "at_ns", *fields]
 
 
 def test_a_broken_frame_is_described_with_its_text() -> None:

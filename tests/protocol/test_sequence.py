@@ -303,6 +303,20 @@ def test_an_empty_snapshot_of_trades_after_an_outage_leaves_it_to_the_first_trad
     assert listener.gaps[0].cause == "outage"
 
 
+def test_a_stream_in_doubt_is_unprovable_until_it_speaks_again_unless_it_counts() -> None:
+    listener = Listener().hear(delta("book", 5), listing("fills", [1, 2], at=3))
+    for feed, product in (("book", P), ("fills", None), ("ticker", P)):
+        listener.audit.doubt(feed, product)
+    listener.hear(delta("book", 6), listing("fills", [2], at=9))
+    [gap] = listener.gaps
+    assert (gap.feed, gap.healed_by, gap.from_ns, gap.to_ns) == ("fills", "snapshot", 3, 9)
+
+
+def test_an_empty_snapshot_of_trades_on_the_same_connection_changes_nothing() -> None:
+    listener = Listener().hear(delta("trade", 5), trade_snapshot([]), delta("trade", 6))
+    assert listener.wait(S).said == []
+
+
 def test_no_id_ever_seen_and_none_in_the_snapshot_is_complete() -> None:
     listener = Listener().hear(listing("fills", []))
     listener.reconnect(acknowledged="fills", product=None)

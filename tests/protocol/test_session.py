@@ -350,6 +350,19 @@ def test_a_private_feed_that_never_answers_does_not_keep_the_other_from_its_verd
     assert "challenge" in [each["event"] for each in asked(other, NOW + 10 * SECOND)]
 
 
+def test_private_requests_that_wait_are_signed_with_the_new_challenge_alone() -> None:
+    session = signed_session(ORDERS, FILLS)
+    session.receive([AUTH_ALERT], NOW)
+    session.subscribe(Subscription("balances"))
+    session.tick(NOW + 10 * SECOND, NOW)
+    later = asked(session, NOW + 11 * SECOND)
+    assert [each["event"] for each in later] == ["challenge"]
+    session.receive([frame("challenge", "UUIDv4")], NOW)
+    signed = asked(session, NOW + 12 * SECOND)
+    assert {each["feed"] for each in signed} == {"open_orders", "fills", "balances"}
+    assert len({each["original_challenge"] for each in signed}) == 1
+
+
 def test_a_private_acknowledgement_may_name_products() -> None:
     session = signed_session(FILLS, ORDERS)
     session.receive([b'{"event":"subscribed","feed":"fills","product_ids":["PF_XBTUSD"]}'], NOW)
@@ -696,6 +709,68 @@ def test_a_snapshot_that_came_meanwhile_makes_asking_needless() -> None:
     [gap] = session.tick(NOW + 250_000_000, NOW)
     assert isinstance(gap, Gap)
     assert asked(session) == []
+
+
+def priced(seq: int, side: str, price: float, qty: float) -> bytes:
+    fields = {"feed": "book", "product_id": "PF_XBTUSD", "seq": seq}
+    return json.dumps(fields | {"side": side, "price": price, "qty": qty}).encode()
+
+
+def full(seq: int, bids: Any, asks: Any) -> bytes:
+    fields = {"feed": "book_snapshot", "product_id": "PF_XBTUSD", "seq": seq}
+    return json.dumps(fields | {"bids": bids, "asks": asks}).encode()
+
+
+BIDS, ASKS = [{"price": 10, "qty": 1.0}], [{"price": 11.0, "qty": 2}, {"price": 12.0, "qty": 1}]
+
+
+def test_a_book_that_stays_crossed_is_asked_for_anew() -> None:
+    session = active(BOOK)
+    session.receive([full(1, BIDS, ASKS), priced(2, "buy", 11.5, 1.0)], NOW)
+    assert session.tick(NOW, NOW) == []
+    assert session.tick(NOW + 4 * SECOND, NOW) == []
+    [stale] = session.tick(NOW + 5 * SECOND, NOW)
+    assert isinstance(stale, Stale)
+    assert [each["event"] for each in asked(session, NOW + 5 * SECOND)] == [
+        "unsubscribe",
+        "subscribe",
+    ]
+    session.receive([ack(BOOK, "unsubscribed"), ack(BOOK)], NOW)
+    resync, data = session.receive([full(2, BIDS, ASKS)], NOW)
+    assert isinstance(resync, Resync)
+    assert isinstance(data, Data)
+    assert session.tick(NOW + 30 * SECOND, NOW) == []
+    assert session.tick(NOW + 60 * SECOND, NOW) == []
+
+
+def test_a_book_that_is_crossed_for_an_instant_is_left_alone() -> None:
+    session = active(BOOK)
+    session.receive([full(1, BIDS, ASKS), priced(2, "buy", 11.5, 1.0)], NOW)
+    session.tick(NOW, NOW)
+    session.receive([priced(3, "sell", 11.0, 0.0)], NOW)
+    session.tick(NOW + 2 * SECOND, NOW)
+    session.receive([priced(4, "sell", 11.0, 1.0)], NOW)
+    session.tick(NOW + 4 * SECOND, NOW)
+    assert session.tick(NOW + 8 * SECOND, NOW) == []
+    assert len(session.tick(NOW + 9 * SECOND, NOW)) == 1
+
+
+@pytest.mark.parametrize(
+    ("bids", "asks"), [([], ASKS), (BIDS, []), (None, 5), ([{"price": "x"}, 7], [{}])]
+)
+def test_one_sided_empty_and_nonsensical_books_are_not_crossed(bids: Any, asks: Any) -> None:
+    session = active(BOOK)
+    session.receive([full(1, bids, asks), priced(2, "buy", 0.5, 1.0)], NOW)
+    session.receive([priced(4, "hold", 1.0, 1.0), priced(3, "buy", 1e300, 1.0)], NOW)
+    session.tick(NOW, NOW)
+    assert session.tick(NOW + 9 * SECOND, NOW) == []
+
+
+def test_without_resync_nobody_looks_whether_a_book_is_crossed() -> None:
+    session = active(BOOK, resync=False)
+    session.receive([full(1, ASKS, BIDS), priced(2, "buy", 50.0, 1.0)], NOW)
+    session.tick(NOW, NOW)
+    assert session.tick(NOW + 9 * SECOND, NOW) == []
 
 
 def test_a_snapshot_from_before_the_gap_does_not_make_a_book_whole() -> None:

@@ -28,7 +28,13 @@ def test_both_ways_of_reading_a_head_agree_on_every_recorded_frame(name: str) ->
 def test_the_head_of_a_book_delta() -> None:
     [first, *_] = frames("book", kind="delta")
     assert head(first) == wire.Head(
-        feed="book", product_id="PF_XBTUSD", seq=115358039, timestamp=1790359997729
+        feed="book",
+        product_id="PF_XBTUSD",
+        seq=115358039,
+        timestamp=1790359997729,
+        side="sell",
+        price=83999.0,
+        qty=0.0,
     )
 
 

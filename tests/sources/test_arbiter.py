@@ -300,6 +300,14 @@ def test_copies_that_trickle_in_after_a_takeover_are_known() -> None:
     assert stream.hear(2, ticker("a"), ticker("b"), ticker("c")).payloads == [b"a", b"b", b"c"]
 
 
+def test_a_leader_that_is_let_go_hands_over_where_the_other_is_level_and_names_no_gap() -> None:
+    stream = Stream("ticker").hear(1, ticker("a")).hear(2, ticker("a")).hear(1, ticker("b"))
+    stream.arbiter.hand_over(1)
+    stream.hear(2, ticker("b")).hear(1, ticker("c")).hear(2, ticker("c")).hear(1, closed())
+    assert stream.hear(2, ticker("d")).payloads == [b"a", b"b", b"c", b"d"]
+    assert stream.ranges == []
+
+
 def test_a_leader_that_returns_follows() -> None:
     stream = Stream("ticker").hear(1, ticker("a"), closed()).hear(2, ticker("b"))
     stream.hear(1, opened(), gap("ticker"), ticker("c")).hear(2, ticker("c"))
