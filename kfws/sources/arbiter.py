@@ -348,10 +348,16 @@ class Arbiter:
             led.leader, led.is_leaving, led.guard = leg, False, KEPT
             self.swallowed += 1
             return
-        if data.payload not in led.recent and all(data.payload != x.payload for x in led.spare):
+        is_led = led.leader in self._up
+        if data.payload in led.recent:
+            led.spare.clear()  # the leader was here before: what came ahead of this is old
+            led.ahead = 0
+        elif is_led and data.kind == "snapshot":
+            pass  # a greeting to this connection alone
+        elif all(data.payload != each.payload for each in led.spare):
             led.spare.append(data)
             led.ahead += 1
-        if led.leader in self._up:
+        if is_led:
             self.swallowed += 1
         else:
             self._take_over(key, led, data.received_ns, out)

@@ -308,6 +308,13 @@ def test_a_leader_that_is_let_go_hands_over_where_the_other_is_level_and_names_n
     assert stream.ranges == []
 
 
+def test_what_only_greeted_a_follower_is_not_given_at_a_takeover() -> None:
+    stream = Stream("ticker").hear(1, ticker("a")).hear(2, ticker("hello"))
+    stream.hear(2, ticker("all", kind="snapshot"))
+    stream.hear(1, ticker("b")).hear(2, ticker("b"), ticker("c")).hear(1, closed())
+    assert stream.payloads == [b"a", b"b", b"c"]
+
+
 def test_a_leader_that_returns_follows() -> None:
     stream = Stream("ticker").hear(1, ticker("a"), closed()).hear(2, ticker("b"))
     stream.hear(1, opened(), gap("ticker"), ticker("c")).hear(2, ticker("c"))
