@@ -76,12 +76,14 @@ class _Numbered:
 class _Led:
     """A stream without numbers."""
 
-    __slots__ = ("ahead", "at_ns", "guard", "is_leaving", "leader", "recent", "spare")
+    __slots__ = ("ahead", "at_ns", "guard", "is_leaving", "leader", "recent", "spare", "venue_ms")
 
     def __init__(self, leader: int, at_ns: int) -> None:
         self.leader = leader
         self.at_ns = at_ns
         """When the leader's last message came."""
+        self.venue_ms = 0
+        """The venue's time of the last message that was passed on, where it has one."""
         self.recent: deque[bytes] = deque(maxlen=KEPT)
         self.spare: deque[Data] = deque(maxlen=KEPT)
         """What others brought that the leader did not bring yet."""
@@ -365,6 +367,7 @@ class Arbiter:
     def _passed(self, led: _Led, data: Data) -> None:
         led.recent.append(data.payload)
         led.at_ns = data.received_ns
+        led.venue_ms = data.venue_ms or 0
         led.guard = max(0, led.guard - 1)
         led.ahead = 0
         # Others may be ahead of the leader: what it did not bring yet stays at hand.
@@ -384,7 +387,8 @@ class Arbiter:
         spare = list(led.spare)
         led.spare.clear()
         for data in spare:
-            if data.payload not in led.recent:
+            is_old = data.venue_ms is not None and data.venue_ms < led.venue_ms
+            if data.payload not in led.recent and not is_old:
                 led.recent.append(data.payload)
                 out.append(data)
         led.at_ns = now_ns

@@ -315,6 +315,15 @@ def test_what_only_greeted_a_follower_is_not_given_at_a_takeover() -> None:
     assert stream.payloads == [b"a", b"b", b"c"]
 
 
+def test_what_is_older_than_the_last_that_was_given_stays_away() -> None:
+    def timed(text: str, venue_ms: int) -> Data:
+        return Data(text.encode(), 0, "ticker", "delta", P, None, venue_ms)
+
+    stream = Stream("ticker").hear(1, timed("a", 1)).hear(2, timed("hello", 2))
+    stream.hear(1, timed("b", 3), closed()).hear(2, timed("c", 4))
+    assert stream.payloads == [b"a", b"b", b"c"]
+
+
 def test_a_leader_that_returns_follows() -> None:
     stream = Stream("ticker").hear(1, ticker("a"), closed()).hear(2, ticker("b"))
     stream.hear(1, opened(), gap("ticker"), ticker("c")).hear(2, ticker("c"))
