@@ -55,7 +55,7 @@ EnvOption = Annotated[
     VenueName | None,
     typer.Option(
         "--env",
-        help="The venue; sim runs a simulated one in the process. [default: live]",
+        help="The venue; sim runs a simulated one in the process. (default: live)",
         rich_help_panel=_VENUE,
         show_default=False,
     ),
@@ -79,7 +79,7 @@ Proxy = Annotated[
     typer.Option(
         "--proxy",
         metavar="URL",
-        help="HTTP or SOCKS proxy; `none`: no proxy. [default: https_proxy, all_proxy …]",
+        help="HTTP or SOCKS proxy; `none`: no proxy. (default: https_proxy, all_proxy …)",
         rich_help_panel=_VENUE,
         show_default=False,
     ),
@@ -134,7 +134,7 @@ Attempts = Annotated[
         metavar="N",
         min=0,
         help="Give up after N failed dials in a row; 0: never. "
-        "[default: 5 until a connection stood, then never]",
+        "(default: 5 until a connection stood, then never)",
         rich_help_panel=_STEADY,
         show_default=False,
     ),
