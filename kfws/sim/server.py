@@ -539,7 +539,9 @@ async def _close(server: Server, venue: SimulatedVenue) -> None:
     waiting = asyncio.ensure_future(server.wait_closed())
     await asyncio.wait({waiting}, timeout=FAREWELL_S)
     venue.cut()
-    await waiting
+    # Not for ever: a handshake may be in the middle of a fault that takes its time.
+    await asyncio.wait({waiting}, timeout=FAREWELL_S)
+    waiting.cancel()
 
 
 def _tls(options: SimOptions) -> ssl.SSLContext | None:
