@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from ipaddress import ip_address
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -15,6 +14,7 @@ from kfws.cli.choices import Format, OnFull, VenueName
 from kfws.cli.quantities import duration_s, size_bytes
 from kfws.cli.where import Expression, parse
 from kfws.errors import UsageError
+from kfws.protocol.auth import is_loopback
 from kfws.protocol.feeds import FEEDS, nearest, spelled
 from kfws.protocol.products import is_glob, is_well_formed
 from kfws.sinks.columns import csv_columns, table_columns
@@ -120,7 +120,7 @@ class Plan:
     @property
     def is_loopback(self) -> bool:
         """Whether the venue is on this machine, where no proxy leads."""
-        return self.venue is VenueName.sim or _is_loopback(urlsplit(self.url).hostname or "")
+        return self.venue is VenueName.sim or is_loopback(urlsplit(self.url).hostname or "")
 
     @property
     def subscriptions(self) -> tuple[tuple[str, str | None], ...]:
@@ -377,7 +377,7 @@ def _place(typed: Typed, feeds: Sequence[str]) -> tuple[VenueName | None, str]:
         raise UsageError(f"--url {typed.url}: {exc}", hint=_URL_HINT) from exc
     if parts.scheme not in ("ws", "wss") or not host:
         raise UsageError(f"--url {typed.url} is no WebSocket address", hint=_URL_HINT)
-    if parts.scheme == "ws" and not _is_loopback(host):
+    if parts.scheme == "ws" and not is_loopback(host):
         if private:
             raise UsageError(
                 f"credentials never go over plain ws:// to {host}", hint=f"wss://{host}…"
@@ -391,13 +391,6 @@ def _place(typed: Typed, feeds: Sequence[str]) -> tuple[VenueName | None, str]:
 
 
 _URL_HINT = "e.g. --url wss://futures.kraken.com/ws/v1"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
 
 
 def _count(typed: int | None) -> int | None:

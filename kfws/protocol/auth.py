@@ -6,10 +6,11 @@ import base64
 import hashlib
 import hmac
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 
 from kfws.errors import Unwelcome
 
-__all__ = ["DEMO", "Credentials", "sign_challenge", "signature"]
+__all__ = ["DEMO", "Credentials", "is_loopback", "sign_challenge", "signature"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,14 @@ DEMO = Credentials(
 )
 """The simulator's account. Both strings are published in the venue's documentation as a test
 vector; no account but the simulator's accepts them."""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this very machine, where credentials may go without TLS."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def sign_challenge(secret: str, challenge: str) -> str:

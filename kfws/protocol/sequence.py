@@ -93,10 +93,7 @@ class Sequences:
         for feed, tracks in self.tracks.items():
             for product, track in tracks.items():
                 last = None if track.next is None else track.next - 1
-                # An outage that goes on keeps its beginning.
-                ids = self._ids.get((feed, product))
-                before = _Before(last, last_frame_ns, cause, ids[-1] if ids else None)
-                self._before.setdefault((feed, product), before)
+                self._interrupt((feed, product), last, last_frame_ns, cause)
             tracks.clear()
         self._due.clear()
         return events
@@ -144,9 +141,13 @@ class Sequences:
             return
         track = self.tracks.get(feed, {}).pop(product, None)
         if track is not None:
-            ids = self._ids.get((feed, product))
-            before = _Before(None, track.at_ns, "venue", ids[-1] if ids else None)
-            self._before.setdefault((feed, product), before)
+            self._interrupt((feed, product), None, track.at_ns, "venue")
+
+    def _interrupt(self, key: Key, last: int | None, from_ns: int, cause: Cause) -> None:
+        """Remembers where a stream stood; an outage that goes on keeps its beginning."""
+        ids = self._ids.get(key)
+        before = _Before(last, from_ns, cause, ids[-1] if ids else None)
+        self._before.setdefault(key, before)
 
     def suspended(self, from_ns: int, to_ns: int) -> list[Event]:
         """We stood still: what cannot be proven is named, numbers will tell of the others."""

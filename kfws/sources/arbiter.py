@@ -20,11 +20,9 @@ from kfws.protocol.events import (
     Gap,
     Notice,
     Opened,
-    Redial,
     Refused,
     Restart,
     Resync,
-    Silent,
     Stale,
     Subscribed,
 )
@@ -426,8 +424,6 @@ class Arbiter:
             case Notice():
                 if leg == min(self._up | {leg}):
                     out.append(event)
-            case Redial() | Silent():
-                out.append(event)
             case _:
                 out.append(event)
 

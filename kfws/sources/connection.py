@@ -16,7 +16,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -34,6 +33,7 @@ from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import OPEN, Event
 
 from kfws.errors import KfwsError, MissingExtra, Unreachable, Unwelcome, UsageError
+from kfws.protocol.auth import is_loopback
 from kfws.protocol.events import BinaryFrame
 from kfws.sources.backoff import retry_after
 
@@ -434,12 +434,7 @@ def _tls(ca_file: str | None) -> ssl.SSLContext:
 def is_private_line(url: str) -> bool:
     """Whether nobody else can read what is sent there: TLS, or this very machine."""
     parts = urlsplit(url)
-    host = parts.hostname or ""
-    try:
-        here = ip_address(host).is_loopback
-    except ValueError:
-        here = host == "localhost" or host.endswith(".localhost")
-    return parts.scheme == "wss" or here
+    return parts.scheme == "wss" or is_loopback(parts.hostname or "")
 
 
 def _without_password(url: str) -> str:

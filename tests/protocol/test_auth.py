@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kfws.errors import Unwelcome
-from kfws.protocol.auth import DEMO, Credentials, sign_challenge, signature
+from kfws.protocol.auth import DEMO, Credentials, is_loopback, sign_challenge, signature
 
 # Published by the venue: protocol page, section 5.
 CHALLENGE = "c100b894-1729-464d-ace1-52dbce11db42"
@@ -60,3 +60,20 @@ def test_a_malformed_secret_is_found_out_and_no_cause_holds_it(secret: str) -> N
 def test_any_two_texts_are_credentials_or_unwelcome(key: str, secret: str) -> None:
     with contextlib.suppress(Unwelcome):
         signature(Credentials(key, secret), CHALLENGE)
+
+
+@pytest.mark.parametrize(
+    ("host", "here"),
+    [
+        ("127.0.0.1", True),
+        ("127.8.9.1", True),
+        ("::1", True),
+        ("localhost", True),
+        ("venue.localhost", True),
+        ("192.0.2.1", False),
+        ("localhost.example", False),
+        ("", False),
+    ],
+)
+def test_only_this_machine_is_loopback(host: str, here: bool) -> None:
+    assert is_loopback(host) is here
