@@ -389,7 +389,7 @@ async def test_a_reader_that_stands_still_is_told_once(standing_pipe: tuple[int,
     stage = Stage(look_every_s=0.001)
     stage.descriptor(writer)
     run = asyncio.create_task(stage.run(Scripted(trades(1, 20000), stands=True)))
-    while not stage.paper.lines:
+    while not stage.paper.lines:  # noqa: ASYNC110
         await asyncio.sleep(0)
     for _ in range(20):
         await asyncio.sleep(0.001)
