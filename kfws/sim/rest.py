@@ -5,6 +5,7 @@ Rule of this room: it moves bytes, and knows nothing of what they mean.
 
 from __future__ import annotations
 
+import logging
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -38,7 +39,10 @@ async def listen(
             status=answered.status, body=answered.body, content_type="application/json"
         )
 
-    server = web.Server(attend, access_log=None)
+    # What clients do wrong is their affair: this server prints nothing.
+    logger = logging.Logger("kfws.sim.rest", logging.CRITICAL + 1)
+    logger.addHandler(logging.NullHandler())
+    server = web.Server(attend, access_log=None, logger=logger)
     runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=FAREWELL_S)
     await runner.setup()
     try:

@@ -175,7 +175,11 @@ async def test_leaving_waits_for_nobody() -> None:
 
 @pytest.mark.parametrize("garbage", [b"\0\xff\r\n\r\n", b"GET / HTTP/9\r\n\r\n", b""])
 async def test_what_is_no_http_harms_nobody(
-    venue: SimulatedVenue, rest: Rest, garbage: bytes, capfd: pytest.CaptureFixture[str]
+    venue: SimulatedVenue,
+    rest: Rest,
+    garbage: bytes,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", venue.rest_port)
     writer.write(garbage)
@@ -184,3 +188,4 @@ async def test_what_is_no_http_harms_nobody(
     writer.close()
     await rest.request("GET", f"{API}openorders")
     assert capfd.readouterr() == ("", "")
+    assert [each for each in caplog.records if each.name != "asyncio"] == []
