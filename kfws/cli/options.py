@@ -32,6 +32,7 @@ __all__ = [
     "Quiet",
     "Redundancy",
     "Renew",
+    "RestUrl",
     "Resync",
     "Snapshots",
     "Stamp",
@@ -66,11 +67,21 @@ Url = Annotated[
         "--url", metavar="URL", help="Another venue: wss://HOST/ws/v1.", rich_help_panel=_VENUE
     ),
 ]
+RestUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--rest-url",
+        metavar="URL",
+        help="Where REST is: https://HOST. (default: host and port of --url, else of --env)",
+        rich_help_panel=_VENUE,
+        show_default=False,
+    ),
+]
 Insecure = Annotated[
     bool,
     typer.Option(
         "--insecure",
-        help="Allow ws:// to other hosts than this one (never with credentials).",
+        help="Allow ws:// and http:// to other hosts than this one (never with credentials).",
         rich_help_panel=_VENUE,
     ),
 ]
