@@ -55,7 +55,10 @@ class Source(Protocol):
 
 
 class Run:
-    """One run of the stream, from the first batch to the last flush."""
+    """One run of the stream, from the first batch to the last flush.
+
+    ``fault`` says what is wrong with a product id, or nothing where it does not know.
+    """
 
     def __init__(
         self,
@@ -64,6 +67,7 @@ class Run:
         talk: Talk,
         *,
         header: dict[str, Any],
+        fault: Callable[[str], str] = lambda _: "",
     ) -> None:
         self._plan = plan
         self._outlets = list(outlets)
@@ -71,11 +75,11 @@ class Run:
         self._told_failures = 0
         self._talk = talk
         self._header = header
-        self._narrator = Narrator(talk)
+        self._narrator = Narrator(talk, fault)
         self._selection = Selection(
             where=plan.where,
             snapshots=plan.snapshots,
-            products=frozenset(plan.products),
+            products=frozenset((*plan.products, *plan.globs)),
             asked=frozenset(plan.feeds),
         )
         self._loop = asyncio.get_running_loop()
@@ -86,6 +90,11 @@ class Run:
         self._left = plan.count
         self._matched = False
         self._totals = Totals()
+
+    @property
+    def refused(self) -> list[Refused]:
+        """All that the venue turned down."""
+        return [*self._narrator.refused.values()]
 
     async def run(self, source: Source) -> None:
         """Streams until a limit, a signal, or an error; then flushes and closes all outputs.
