@@ -24,4 +24,6 @@ def product_ids(context: typer.Context, incomplete: str) -> list[str]:
         return []
     before, comma, begun = incomplete.rpartition(",")
     ids = products.tradeable if products else ()
-    return [f"{before}{comma}{each}" for each in ids if each.startswith(begun) and is_well_formed(each)]
+    return [
+        f"{before}{comma}{each}" for each in ids if each.startswith(begun) and is_well_formed(each)
+    ]

@@ -176,22 +176,25 @@ class Env:
             for line in "".join(traceback.format_exception(error)).splitlines():
                 self.stderr.write(line)
 
-    def proxy(self, plan: Plan, url: str) -> str | None:
+    def proxy(self, typed: str | None, url: str) -> str | None:
         """The proxy to take: the one that was typed, else the environment's; never to loopback.
 
-        ``wss_proxy``, ``socks_proxy``, ``https_proxy``, ``all_proxy`` in this order, unless
-        ``no_proxy`` names the host; on macOS and Windows the system's settings as well.
+        ``wss_proxy``, ``socks_proxy``, ``https_proxy``, ``all_proxy`` in this order (of these REST
+        takes the last two), unless ``no_proxy`` names the host; on macOS and Windows the system's
+        settings as well.
         """
         from urllib.parse import urlsplit
         from urllib.request import getproxies, proxy_bypass
 
-        if plan.proxy is not None:
-            return None if plan.proxy == "none" else plan.proxy
+        from kfws.protocol.auth import is_loopback
+
+        if typed is not None:
+            return None if typed == "none" else typed
         parts = urlsplit(url)
-        if plan.is_loopback or proxy_bypass(parts.hostname or ""):
+        host = parts.hostname or ""
+        if is_loopback(host) or proxy_bypass(host):
             return None
-        secure = parts.scheme == "wss"
-        names = ("wss", "socks", "https", "all") if secure else ("ws", "socks", "http", "all")
+        names = _PROXIES[parts.scheme]
         found = getproxies()
         return next((found[name] for name in names if found.get(name)), None)
 
@@ -262,6 +265,14 @@ class Env:
             from kfws.errors import OutputError
 
             raise OutputError(f"stdout cannot be written: {exc.strerror}") from exc
+
+
+_PROXIES = {
+    "wss": ("wss", "socks", "https", "all"),
+    "ws": ("ws", "socks", "http", "all"),
+    "https": ("https", "all"),
+    "http": ("http", "all"),
+}
 
 
 def opened_anew(fd: int) -> int | None:

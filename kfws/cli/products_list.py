@@ -11,12 +11,17 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from kfws import products_cache
+from kfws.cli.choices import VenueName
+from kfws.cli.env import Env
+from kfws.cli.plan import rest_base
 from kfws.cli.quantities import age
 from kfws.cli.talk import Level, Talk
 from kfws.errors import KfwsError, Unreachable
 from kfws.products_cache import Products
 
-__all__ = ["ProductsList", "kept_at"]
+__all__ = ["ProductsList", "kept_at", "open_list"]
+
+INSTRUMENTS = "/derivatives/api/v3/instruments"
 
 FRESH_S = 24 * 3600.0
 """The venue lists a new product every few days."""
@@ -25,6 +30,36 @@ FRESH_S = 24 * 3600.0
 def kept_at(folder: Path, venue: str) -> Path:
     """Where the list of a venue is kept."""
     return folder / f"products-{venue}.json"
+
+
+def open_list(
+    base: str, env: Env, talk: Talk, *, proxy: str | None, ca_file: str | None
+) -> ProductsList:
+    """The list of the venue whose REST is at ``base``; empty: of the simulator in the process.
+
+    Only the lists of venues that have a name are kept. ``proxy`` is the one that was typed.
+    """
+
+    async def fetch(timeout_s: float) -> bytes:
+        from kfws.rest import Rest
+
+        async with Rest(base, proxy=env.proxy(proxy, base), ca_file=ca_file) as rest:
+            response = await rest.request(
+                "GET", INSTRUMENTS, timeout=timeout_s, auth=False, return_raw=True
+            )
+            return bytes(await response.read())
+
+    if not base:
+        return ProductsList(_simulated, None, talk)
+    named = (VenueName.live, VenueName.demo)
+    venue = next((each for each in named if rest_base(None, None, each) == base), None)
+    return ProductsList(fetch, kept_at(env.cache, venue) if venue else None, talk)
+
+
+async def _simulated(_: float) -> bytes:
+    from kfws.sim.market import Market
+
+    return Market(1, time.time_ns() // 1_000_000).instruments()
 
 
 class ProductsList:
