@@ -77,7 +77,7 @@ class Products:
         if product_id in self.tradeable:
             return ""
         if product_id in self.ids:
-            return f"{product_id} is listed but not tradeable, so it has no feeds"
+            return f"{product_id} is not tradeable, so it has no feeds"
         return f"no product {product_id}{self.similar(product_id)}"
 
     def similar(self, typed: str) -> str:

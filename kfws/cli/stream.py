@@ -162,7 +162,8 @@ class Run:
 
     def _take(self, events: list[Event]) -> None:
         events, chosen = self._cut(events, self._selection.choose(events))
-        self._narrator.go_on()
+        if any(map(_goes_on, events)):
+            self._narrator.go_on()
         messages = [each for each in chosen if type(each) is Data]
         if messages:
             self._last_at = self._loop.time()
@@ -350,6 +351,11 @@ class Run:
             return OutputError(f"{error.message} ({lost})", hint=error.hint)
         self._talk.say("warning", "not-written", lost, lines=lines)
         return error
+
+
+def _goes_on(event: Event) -> bool:
+    """Whether there is more to the stream than what was refused, and its end."""
+    return not isinstance(event, (Closed, Refused)) and not getattr(event, "quiet", False)
 
 
 def _for_raw(events: list[Event], chosen: list[Event]) -> list[Event]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -139,9 +140,15 @@ def _table(rows: _Rows) -> str:
     cells = []
     for product, _ in rows:
         *columns, tradeable, expiry = map(printable, _cells(product))
-        cells.append([*columns, _YES.get(tradeable, tradeable), expiry])
-    titles = ("PRODUCT", "TYPE", "TICK", "CONTRACT", "TRADED", "EXPIRY")
+        cells.append([*columns, _YES.get(tradeable, tradeable), _to_the_minute(expiry)])
+    titles = ("PRODUCT", "TYPE", "TICK", "CONTRACT", "TRADED", "EXPIRY UTC")
     return as_table(titles, cells, right=("TICK", "CONTRACT"))
+
+
+def _to_the_minute(moment: str) -> str:
+    """2026-12-25T08:00:00Z in fewer columns; any other text as it is."""
+    found = re.fullmatch(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)[:.\d]*Z", moment)
+    return " ".join(found.groups()) if found else moment
 
 
 _YES = {"true": "yes", "false": "no"}
