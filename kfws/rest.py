@@ -120,6 +120,7 @@ class Rest:
 
         try:
             response = await self._send(method, target, body, headers, timeout)
+            await response.read()  # whole in any case, so that what goes wrong is named here
             if return_raw and response.status == 200:
                 return response
             text = await response.text(errors="replace")

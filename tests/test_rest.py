@@ -325,8 +325,9 @@ async def test_a_venue_that_says_nothing_is_given_up_in_time() -> None:
 )
 async def test_half_an_answer_is_none(said: bytes) -> None:
     async with saying(said) as url, Rest(url) as rest:
-        with pytest.raises(Unreachable, match="gave no whole answer"):
-            await rest.request("POST", PATH, auth=False)
+        for raw in (False, True):
+            with pytest.raises(Unreachable, match="gave no whole answer"):
+                await rest.request("POST", PATH, auth=False, return_raw=raw)
 
 
 async def test_a_certificate_is_verified(tmp_path: Path) -> None:

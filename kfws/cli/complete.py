@@ -17,6 +17,8 @@ def product_ids(context: typer.Context, incomplete: str) -> list[str]:
     from kfws.protocol.products import is_well_formed
 
     env: Env = context.obj
+    if context.params.get("url"):
+        return []  # the list of a venue without a name is not kept
     venue = context.params.get("env") or VenueName.live
     try:
         products = kept(kept_at(env.cache, venue))
