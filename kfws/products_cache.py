@@ -1,16 +1,14 @@
 """The venue's products list, and the copy of it that is kept in the user's cache.
 
-Rule of this room: no network; every press of TAB comes through here. Rows stay the venue's own
-text, so that no digit is ever changed and no field lost. Their shape: protocol page, sections 10
-and 13 (``GET /derivatives/api/v3/instruments``).
+Rule of this room: no network, and few imports, since every press of TAB comes through here. Rows
+stay the venue's own text, so that no digit is ever changed and no field lost. Their shape:
+protocol page, sections 10 and 13 (``GET /derivatives/api/v3/instruments``).
 """
 
 from __future__ import annotations
 
 import os
-import tempfile
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from functools import cached_property
 from pathlib import Path
 
@@ -19,7 +17,7 @@ from msgspec import Raw
 
 from kfws.protocol.products import nearest
 
-__all__ = ["Product", "Products", "decimals", "keep", "kept", "parse"]
+__all__ = ["Product", "Products", "decimals", "keep", "kept", "kept_at", "parse"]
 
 
 class Product(msgspec.Struct, frozen=True, gc=False):
@@ -44,6 +42,8 @@ def decimals(product: Product) -> int | None:
 
     0.05 and 1e-10 give 2 and 10, 1.0 and 100 give 0.
     """
+    from decimal import Decimal, InvalidOperation
+
     try:
         tick = Decimal(str(product.tick_size, "utf-8")).normalize()
     except InvalidOperation:
@@ -110,6 +110,11 @@ def _products(texts: list[Raw], fetched_ns: int) -> Products:
     return Products(tuple(sorted(rows, key=lambda row: row[0].id)), fetched_ns)
 
 
+def kept_at(folder: Path, venue: str) -> Path:
+    """Where the list of a venue is kept."""
+    return folder / f"products-{venue}.json"
+
+
 def kept(path: Path) -> Products | None:
     """The list kept in a file; None where there is none. Raises ValueError for a damaged one."""
     try:
@@ -121,6 +126,8 @@ def kept(path: Path) -> Products | None:
 
 def keep(products: Products, path: Path) -> None:
     """Keeps the list in a file: all of it or nothing, for its owner's eyes. Raises OSError."""
+    import tempfile
+
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     content = _Kept(products.fetched_ns, [Raw(row) for _, row in products.rows])
     # Two runs at once each write a file of their own (0600); the last to rename wins.

@@ -12,8 +12,7 @@ __all__ = ["product_ids"]
 
 def product_ids(context: typer.Context, incomplete: str) -> list[str]:
     """Ids of the kept products list that go on from what was typed, behind a last comma too."""
-    from kfws.cli.products_list import kept_at
-    from kfws.products_cache import kept
+    from kfws.products_cache import kept, kept_at
     from kfws.protocol.products import is_well_formed
 
     env: Env = context.obj

@@ -17,19 +17,14 @@ from kfws.cli.plan import rest_base
 from kfws.cli.quantities import age
 from kfws.cli.talk import Level, Talk
 from kfws.errors import KfwsError, Unreachable
-from kfws.products_cache import Products
+from kfws.products_cache import Products, kept_at
 
-__all__ = ["ProductsList", "kept_at", "open_list"]
+__all__ = ["ProductsList", "open_list"]
 
 INSTRUMENTS = "/derivatives/api/v3/instruments"
 
 FRESH_S = 24 * 3600.0
 """The venue lists a new product every few days."""
-
-
-def kept_at(folder: Path, venue: str) -> Path:
-    """Where the list of a venue is kept."""
-    return folder / f"products-{venue}.json"
 
 
 def open_list(

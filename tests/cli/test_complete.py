@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kfws.cli.products_list import kept_at
-from kfws.products_cache import keep, parse
+from kfws.products_cache import keep, kept_at, parse
 from kfws.sim.market import Market
 from tests.cli.program import KFWS, PATIENCE_S, environment
 from tests.needs import need

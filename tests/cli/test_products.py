@@ -18,8 +18,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from kfws.cli.products_list import kept_at
-from kfws.products_cache import keep, kept, parse
+from kfws.products_cache import keep, kept, kept_at, parse
 from kfws.sim.market import Market
 from kfws.sim.server import SimOptions, SimulatedVenue, serve
 from tests.cli.inside import Done, beside, run

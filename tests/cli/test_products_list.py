@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from kfws.cli.products_list import FRESH_S, ProductsList, kept_at
+from kfws.cli.products_list import FRESH_S, ProductsList
 from kfws.cli.talk import Talk
 from kfws.errors import Unreachable
-from kfws.products_cache import keep, kept, parse
+from kfws.products_cache import keep, kept, kept_at, parse
 from kfws.sim.market import Market
 from tests.cli.inside import NOWHERE
 from tests.cli.test_talk import Paper
