@@ -36,13 +36,13 @@ def open_list(
     """
 
     async def fetch(timeout_s: float) -> bytes:
-        from kfws.rest import Rest
+        from kfws.rest import Rest, judge
 
         async with Rest(base, proxy=env.proxy(proxy, base), ca_file=ca_file) as rest:
-            response = await rest.request(
-                "GET", INSTRUMENTS, timeout=timeout_s, auth=False, return_raw=True
-            )
-            return bytes(await response.read())
+            status, body = await rest.fetch("GET", INSTRUMENTS, timeout_s=timeout_s, auth=False)
+        if status != 200:
+            judge(status, body.decode(errors="replace"))
+        return body
 
     if not base:
         return ProductsList(_simulated, None, talk)
