@@ -58,7 +58,10 @@ class Source(Protocol):
 
 
 class Run:
-    """One run of the stream, from the first batch to the last flush."""
+    """One run of the stream, from the first batch to the last flush.
+
+    ``fault`` says what is wrong with a product id, or nothing where it does not know.
+    """
 
     def __init__(
         self,
@@ -67,6 +70,7 @@ class Run:
         talk: Talk,
         *,
         header: dict[str, Any],
+        fault: Callable[[str], str] = lambda _: "",
         look_every_s: float = LOOK_EVERY_S,
     ) -> None:
         self._plan = plan
@@ -76,11 +80,11 @@ class Run:
         self._talk = talk
         self._header = header
         self._look_every_s = look_every_s
-        self._narrator = Narrator(talk)
+        self._narrator = Narrator(talk, fault)
         self._selection = Selection(
             where=plan.where,
             snapshots=plan.snapshots,
-            products=frozenset(plan.products),
+            products=frozenset((*plan.products, *plan.globs)),
             asked=frozenset(plan.feeds),
         )
         self._loop = asyncio.get_running_loop()
@@ -91,6 +95,11 @@ class Run:
         self._left = plan.count
         self._matched = False
         self._totals = Totals()
+
+    @property
+    def refused(self) -> list[Refused]:
+        """All that the venue turned down."""
+        return [*self._narrator.refused.values()]
 
     async def run(self, source: Source) -> None:
         """Streams until a limit, a signal, or an error; then flushes and closes all outputs.
@@ -158,7 +167,7 @@ class Run:
 
     def _take(self, events: list[Event]) -> None:
         events, chosen = self._cut(events, self._selection.choose(events))
-        if self._ending is None:
+        if self._ending is None and any(map(_goes_on, events)):
             self._narrator.go_on()
         messages = [each for each in chosen if type(each) is Data]
         if messages:
@@ -359,6 +368,11 @@ class Run:
         if not isinstance(error, OutputError) or isinstance(error, ReaderTooSlow):
             self._look_at([*gaps_of(outlet.unwritten.splitlines(), time.time_ns())])
         return error
+
+
+def _goes_on(event: Event) -> bool:
+    """Whether there is more to the stream than what was refused, and its end."""
+    return not isinstance(event, (Closed, Refused)) and not getattr(event, "quiet", False)
 
 
 def _for_raw(events: list[Event], chosen: list[Event]) -> list[Event]:
