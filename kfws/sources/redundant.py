@@ -14,6 +14,7 @@ from typing import Protocol
 
 from kfws.errors import KfwsError
 from kfws.protocol.events import Closed, Event, Notice, Subscribed, Tick
+from kfws.protocol.session import Subscription
 from kfws.sources.arbiter import Arbiter
 
 __all__ = ["Redundant"]
@@ -37,6 +38,18 @@ class Leg(Protocol):
 
     def ask_again(self, feed: str, product: str | None) -> None:
         """Asks for a feed anew, for its snapshot."""
+        ...
+
+    def subscribe(self, subscription: Subscription) -> None:
+        """Wants one more."""
+        ...
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """Wants one less."""
+        ...
+
+    async def hang_up(self) -> None:
+        """Closes the connection that stands; the next one is dialled."""
         ...
 
 
@@ -111,6 +124,24 @@ class Redundant:
                 others = [each for each in events if not isinstance(each, Closed)]
                 out += self._arbiter.receive(number, others, now_ns)
         yield [*out, *self._arbiter.end(now_ns), *closed]
+
+    def subscribe(self, subscription: Subscription) -> None:
+        """Wants one more, of all legs; what ``make`` makes later has to know it as well."""
+        if not self._arbiter.is_acknowledged(subscription.feed, subscription.product):
+            # What came behind our back since it was given up, and an old refusal.
+            self._arbiter.forget(subscription.feed, subscription.product)
+        for leg in self._legs.values():
+            leg.subscribe(subscription)
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """Wants one less, of all legs."""
+        self._arbiter.forget(subscription.feed, subscription.product)
+        for leg in self._legs.values():
+            leg.unsubscribe(subscription)
+
+    async def hang_up(self) -> None:
+        """Closes all connections that stand; each leg dials its next one."""
+        await asyncio.gather(*(leg.hang_up() for leg in self._legs.values()))
 
     def _patience_s(self) -> float:
         due = self._arbiter.next_at()
