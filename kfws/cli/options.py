@@ -32,6 +32,7 @@ __all__ = [
     "Quiet",
     "Redundancy",
     "Renew",
+    "RestUrl",
     "Resync",
     "Snapshots",
     "Stamp",
@@ -64,6 +65,16 @@ Url = Annotated[
     str | None,
     typer.Option(
         "--url", metavar="URL", help="Another venue: wss://HOST/ws/v1.", rich_help_panel=_VENUE
+    ),
+]
+RestUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--rest-url",
+        metavar="URL",
+        help="Where REST is: https://HOST. (default: host and port of --url, else of --env)",
+        rich_help_panel=_VENUE,
+        show_default=False,
     ),
 ]
 Insecure = Annotated[

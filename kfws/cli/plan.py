@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from kfws.cli.choices import Format, OnFull, VenueName
 from kfws.cli.quantities import duration_s, size_bytes
@@ -19,7 +19,7 @@ from kfws.protocol.feeds import FEEDS, nearest, spelled
 from kfws.protocol.products import is_glob, is_well_formed
 from kfws.sinks.columns import csv_columns, table_columns
 
-__all__ = ["Output", "Plan", "Typed", "make_plan"]
+__all__ = ["Output", "Plan", "Typed", "make_plan", "rest_base"]
 
 
 URLS = {
@@ -360,37 +360,81 @@ _OF_ALL = frozenset({"feed", "received_ns", "account", "holding", "futures", "fl
 
 
 def _place(typed: Typed, feeds: Sequence[str]) -> tuple[VenueName | None, str]:
-    private = any(feed in FEEDS and FEEDS[feed].private for feed in feeds)
     if typed.url is None:
         venue = typed.env or VenueName.live
         return venue, URLS[venue]
-    if typed.env is not None:
-        raise UsageError("--env and --url both name a venue", hint="leave one of them away")
-    # First of all, since what is wrong is quoted: a password is not shown.
-    if "@" in typed.url or "#" in typed.url:
-        raise UsageError("--url takes no user, password or fragment", hint=_URL_HINT)
-    try:
-        parts = urlsplit(typed.url)
-        host = parts.hostname
-        _ = parts.port
-    except ValueError as exc:
-        raise UsageError(f"--url {typed.url}: {exc}", hint=_URL_HINT) from exc
-    if parts.scheme not in ("ws", "wss") or not host:
-        raise UsageError(f"--url {typed.url} is no WebSocket address", hint=_URL_HINT)
-    if parts.scheme == "ws" and not is_loopback(host):
-        if private:
-            raise UsageError(
-                f"credentials never go over plain ws:// to {host}", hint=f"wss://{host}…"
-            )
-        if not typed.insecure:
-            raise UsageError(
-                f"ws:// to {host} is not encrypted",
-                hint="use wss://, or --insecure if you mean it",
-            )
+    _check_one_venue(typed.env, typed.url)
+    parts = _address("--url", typed.url, ("wss", "ws"), _URL_HINT)
+    private = any(feed in FEEDS and FEEDS[feed].private for feed in feeds)
+    _check_line(parts, is_private=private, insecure=typed.insecure)
     return None, typed.url
 
 
+def rest_base(
+    rest_url: str | None, url: str | None, env: VenueName | None, *, insecure: bool = False
+) -> str:
+    """Where REST is, as scheme, host and port: ``--rest-url``, else of ``--url``, else of the
+    environment; empty for the simulator in the process, which says so itself.
+
+    Raises UsageError for what is no address, and for plain http:// to another machine unless
+    that is ``insecure`` on purpose.
+    """
+    _check_one_venue(env, url)
+    if rest_url is not None:
+        parts = _address("--rest-url", rest_url, ("https", "http"), _REST_HINT)
+        if parts.path not in ("", "/") or parts.query:
+            raise UsageError(f"--rest-url {rest_url} has a path", hint=_REST_HINT)
+    elif url is not None:
+        parts = _address("--url", url, ("wss", "ws"), _URL_HINT)
+    else:
+        parts = urlsplit(URLS[env or VenueName.live])
+        if not parts.netloc:
+            return ""
+    _check_line(parts, is_private=False, insecure=insecure)
+    return f"{'https' if parts.scheme in ('wss', 'https') else 'http'}://{parts.netloc}"
+
+
+def _check_one_venue(env: VenueName | None, url: str | None) -> None:
+    if env is not None and url is not None:
+        raise UsageError("--env and --url both name a venue", hint="leave one of them away")
+
+
+def _address(option: str, typed: str, schemes: tuple[str, str], hint: str) -> SplitResult:
+    """An address, taken apart. Raises UsageError."""
+    # First of all, since what is wrong is quoted: a password is not shown.
+    if "@" in typed or "#" in typed:
+        raise UsageError(f"{option} takes no user, password or fragment", hint=hint)
+    try:
+        parts = urlsplit(typed)
+        _ = parts.port
+    except ValueError as exc:
+        raise UsageError(f"{option} {typed}: {exc}", hint=hint) from exc
+    if parts.scheme not in schemes or not parts.hostname:
+        kind = "WebSocket" if "wss" in schemes else "REST"
+        raise UsageError(f"{option} {typed} is no {kind} address", hint=hint)
+    return parts
+
+
+def _check_line(parts: SplitResult, *, is_private: bool, insecure: bool) -> None:
+    """Whether the user may, or wants to, go there without TLS. Raises UsageError."""
+    host = parts.hostname or ""
+    if parts.scheme in ("wss", "https") or is_loopback(host):
+        return
+    secure = "wss" if parts.scheme == "ws" else "https"
+    if is_private:
+        raise UsageError(
+            f"credentials never go over plain {parts.scheme}:// to {host}",
+            hint=f"{secure}://{host}…",
+        )
+    if not insecure:
+        raise UsageError(
+            f"{parts.scheme}:// to {host} is not encrypted",
+            hint=f"use {secure}://, or --insecure if you mean it",
+        )
+
+
 _URL_HINT = "e.g. --url wss://futures.kraken.com/ws/v1"
+_REST_HINT = "e.g. --rest-url https://futures.kraken.com"
 
 
 def _count(typed: int | None) -> int | None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kfws.cli.choices import Format, VenueName
-from kfws.cli.plan import Output, Plan, Typed, make_plan
+from kfws.cli.plan import Output, Plan, Typed, make_plan, rest_base
 from kfws.errors import UsageError
 from kfws.protocol.feeds import FEEDS
 
@@ -528,3 +528,63 @@ def test_anything_typed_gives_a_plan_or_one_sentence(
     )
     with suppress(UsageError):
         make_plan(typed, stdout_is_terminal=False, read_text=no_file)
+
+
+# Where REST is
+
+
+@pytest.mark.parametrize(
+    ("rest_url", "url", "env", "base"),
+    [
+        (None, None, None, "https://futures.kraken.com"),
+        (None, None, VenueName.demo, "https://demo-futures.kraken.com"),
+        (None, None, VenueName.sim, ""),
+        (None, "wss://venue.example/ws/v1", None, "https://venue.example"),
+        (None, "wss://venue.example:8443/ws/v1", None, "https://venue.example:8443"),
+        (None, "ws://127.0.0.1:8765/ws/v1", None, "http://127.0.0.1:8765"),
+        (None, "ws://[::1]:8765/ws/v1", None, "http://[::1]:8765"),
+        ("https://rest.example/", "wss://venue.example/ws/v1", None, "https://rest.example"),
+        ("http://localhost:9000", None, VenueName.sim, "http://localhost:9000"),
+    ],
+)
+def test_rest_is_where_it_is_named_else_where_the_stream_is(
+    rest_url: str | None, url: str | None, env: VenueName | None, base: str
+) -> None:
+    assert rest_base(rest_url, url, env) == base
+
+
+@pytest.mark.parametrize(
+    ("rest_url", "sentence"),
+    [
+        ("futures.kraken.com", "--rest-url futures.kraken.com is no REST address"),
+        ("wss://futures.kraken.com", "--rest-url wss://futures.kraken.com is no REST address"),
+        ("https://", "--rest-url https:// is no REST address"),
+        ("https://a:x", "Port could not be cast"),
+        ("https://a/derivatives/api/v3", "--rest-url https://a/derivatives/api/v3 has a path"),
+        ("https://a?b=c", "--rest-url https://a?b=c has a path"),
+        ("http://venue.example", "http:// to venue.example is not encrypted"),
+    ],
+)
+def test_what_is_no_rest_address_is_told(rest_url: str, sentence: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        rest_base(rest_url, None, None)
+    assert sentence in caught.value.message
+    assert caught.value.hint
+
+
+def test_a_password_in_the_rest_address_is_refused_and_not_repeated() -> None:
+    with pytest.raises(UsageError) as caught:
+        rest_base("https://me:hunter2@venue.example", None, None)
+    assert "hunter2" not in f"{caught.value.message}{caught.value.hint}"
+
+
+def test_plain_http_elsewhere_wants_insecure() -> None:
+    url = "ws://venue.example/ws/v1"
+    with pytest.raises(UsageError, match="not encrypted"):
+        rest_base(None, url, None)
+    assert rest_base(None, url, None, insecure=True) == "http://venue.example"
+
+
+def test_rest_of_two_venues_is_of_none() -> None:
+    with pytest.raises(UsageError, match="both name a venue"):
+        rest_base(None, "wss://venue.example/ws/v1", VenueName.demo)
