@@ -61,7 +61,6 @@ Message = dict[str, Any]
 
 GAVE_UP = "kraken.exceptions.MaxReconnectError"
 
-START_S = 10.0
 # So long messages wait for somebody to say how they are taken, where nobody has said so yet.
 SAY_HOW_S = 0.5
 # A callback that is running when the client is closed has so long to come to its end.
@@ -158,12 +157,13 @@ class FuturesWSClient:
     * ``on_error``: ``"raise"`` ends the client when a callback raises: the exception comes out of
       ``async with``, whose body is cancelled; without ``async with`` it is logged, and stands in
       ``error``. ``"log"`` logs it, counts it in ``callback_errors`` and goes on.
+    * ``buffer_bytes``: of messages that wait for a slow callback; when they are that many, the
+      venue is not read.
     * ``rest_url``: where ``request`` goes, if not to the host of ``url``.
     * ``proxy``: the URL of a proxy; ``ca_file``: authorities (PEM) to trust, not the system's.
 
     A lost connection is redialled for as long as it takes, all is subscribed anew, and what was
-    lost is named. A slow callback holds up the venue, with at most 64 MB in memory. Nothing is
-    left behind after ``close``. Use one client in one event loop at a time.
+    lost is named. Nothing is left behind after ``close``. Use a client in one event loop at a time.
     """
 
     PROD_ENV_URL: ClassVar[str] = "futures.kraken.com/ws/v1"
@@ -181,6 +181,7 @@ class FuturesWSClient:
         strict: bool = False,
         on_gap: Callable[[Gap], object] | None = None,
         on_error: Literal["raise", "log"] = "raise",
+        buffer_bytes: int = BUFFER_BYTES,
         rest_url: str = "",
         proxy: str | None = None,
         ca_file: str | None = None,
@@ -192,6 +193,7 @@ class FuturesWSClient:
         """How often a callback raised."""
         self._key, self._secret = key, secret
         self._url = _full(url or (self.DEMO_ENV_URL if sandbox else self.PROD_ENV_URL))
+        self._buffer_bytes = buffer_bytes
         self._rest_url = rest_url
         self._callback = callback
         self._redundancy = redundancy
@@ -233,12 +235,12 @@ class FuturesWSClient:
 
     # The documented interface
 
-    async def start(self) -> None:
+    async def start(self, timeout: float = 10) -> None:  # noqa: ASYNC109
         """Connects; returns when the connection stands. A client that runs is left alone.
 
-        Raises TimeoutError after 10 s, and the KfwsError of a refusal that is permanent (HTTP
-        401, 403, 404, a certificate) at once. After ``close`` it may be started again: what was
-        subscribed is subscribed anew.
+        Raises TimeoutError after ``timeout`` seconds, and the KfwsError of a refusal that is
+        permanent (HTTP 401, 403, 404, a certificate) at once. After ``close`` it may be started
+        again: what was subscribed is subscribed anew.
         """
         if self._task is not None and not self._task.done():
             return
@@ -250,7 +252,7 @@ class FuturesWSClient:
         self._source = self._open()
         self._task = asyncio.create_task(self._run(self._source))
         try:
-            await asyncio.wait_for(self._ready.wait(), START_S)
+            await asyncio.wait_for(self._ready.wait(), timeout)
         except TimeoutError:
             await self.close()
             raise TimeoutError("Could not connect to the Kraken API!") from None
@@ -518,7 +520,7 @@ class FuturesWSClient:
             proxy=self._proxy,
             ca_file=self._ca_file,
             follow_redirects=not self.is_auth,
-            buffer_bytes=BUFFER_BYTES // self._redundancy,
+            buffer_bytes=self._buffer_bytes // self._redundancy,
         )
         return open_source(
             target,
