@@ -69,6 +69,7 @@ def test_data_ticks_and_what_nobody_asked_for_have_no_object_of_ours() -> None:
         data(b"{}"),
         Tick(received_ns=AT),
         Subscribed(payload=b"{}", received_ns=AT, feed="heartbeat", quiet=True),
+        Notice(payload=b"{}", received_ns=AT, event="unsubscribed", quiet=True),
         Refused(
             payload=b"{}", received_ns=AT, feed="heartbeat", product=None, message="", quiet=True
         ),
@@ -165,9 +166,7 @@ TIMES = {"from_ns": 1, "to_ns": 8}
             STREAM | {"seq": 7},
         ),
         (
-            Restart(
-                received_ns=9, feed="book", product="PF_A", last=8, seq=1, from_ns=7, to_ns=9
-            ),
+            Restart(received_ns=9, feed="book", product="PF_A", last=8, seq=1, from_ns=7, to_ns=9),
             "restart",
             STREAM | {"last": 8, "seq": 1, "from_ns": 7, "to_ns": 9},
         ),
