@@ -133,6 +133,7 @@ class FuturesWSClient:
     async def on_message(message):
         print(message)
 
+
     async with FuturesWSClient(callback=on_message) as client:
         await client.subscribe(feed="ticker", products=["PF_XBTUSD"])
         await asyncio.sleep(60)

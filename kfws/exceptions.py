@@ -87,6 +87,11 @@ __all__ = [
 ]
 
 
+def _lower(sentence: str) -> str:
+    """As our sentences begin."""
+    return sentence[:1].lower() + sentence[1:]
+
+
 class KrakenError(Refused):
     """The venue refused the request"""
 
@@ -94,7 +99,7 @@ class KrakenError(Refused):
         self, text: object = "", *, hint: str = "", status: int = 200, body: str = ""
     ) -> None:
         """``text``: the venue's own words; ``status``: of HTTP; ``body``: the whole answer."""
-        meaning = self.__doc__ or type(self).__name__
+        meaning = _lower(self.__doc__ or type(self).__name__)
         super().__init__(f"{meaning}: {text}" if text else meaning, hint=hint)
         self.text = str(text)
         self.status = status
@@ -105,7 +110,7 @@ class MaxReconnectError(Unreachable):
     """The venue was dialled as often as was allowed, and no connection stood"""
 
     def __init__(self, text: object = "", *, hint: str = "") -> None:
-        super().__init__(str(text or self.__doc__), hint=hint, permanent=True)
+        super().__init__(str(text) or _lower(self.__doc__ or ""), hint=hint, permanent=True)
 
 
 class KrakenInvalidArgumentsError(KrakenError):

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from kfws.errors import KfwsError, Unreachable, UsageError
 from kfws.exceptions import (
@@ -26,7 +27,14 @@ from kfws.exceptions import (
     named,
 )
 from kfws.protocol.auth import Credentials, Nonces, sign_request
-from kfws.sources.failures import Route, is_private_line, network_failure, tls_context
+from kfws.sources.failures import (
+    Route,
+    is_private_line,
+    network_failure,
+    status_failure,
+    tls_context,
+    without_password,
+)
 
 if TYPE_CHECKING:
     import aiohttp
@@ -54,7 +62,8 @@ class Rest:
 
     ``base_url`` is scheme, host and port, e.g. ``https://futures.kraken.com``. Without
     ``credentials`` only requests with ``auth=False`` are made. ``proxy``: the URL of an HTTP
-    proxy. ``ca_file``: authorities (PEM) to trust instead of the system's.
+    proxy; UsageError is raised for another. ``ca_file``: authorities (PEM) to trust instead of
+    the system's.
 
     Use it as an async context manager, or call ``close`` in the end.
     """
@@ -67,6 +76,11 @@ class Rest:
         proxy: str | None = None,
         ca_file: str | None = None,
     ) -> None:
+        if proxy is not None and not proxy.startswith(("http://", "https://")):
+            raise UsageError(
+                f"{without_password(proxy)} is no HTTP proxy",
+                hint="REST takes no other, e.g. --proxy http://host:3128",
+            )
         self._route = Route(base_url.rstrip("/"), proxy, ca_file)
         self._credentials = credentials
         self._nonces = Nonces()
@@ -108,6 +122,40 @@ class Rest:
         an exception of its own. Other statuses of orders are the caller's to read. Raises
         Unreachable where no answer came.
         """
+        response = await self._send(method, uri, post_params, query_params, timeout, auth=auth)
+        if return_raw and response.status == 200:
+            return response
+        body = await self._body(response, timeout)
+        return judge(response.status, body.decode(errors="replace"))
+
+    async def fetch(
+        self,
+        method: str,
+        uri: str,
+        post_params: Mapping[str, Any] | None = None,
+        query_params: Mapping[str, Any] | None = None,
+        timeout_s: float = 10.0,
+        *,
+        auth: bool = True,
+    ) -> tuple[int, bytes]:
+        """The same as ``request``, but gives HTTP status and body as they came, whatever they
+        say; ``judge`` tells."""
+        response = await self._send(method, uri, post_params, query_params, timeout_s, auth=auth)
+        return response.status, await self._body(response, timeout_s)
+
+    async def _send(
+        self,
+        method: str,
+        uri: str,
+        post_params: Mapping[str, Any] | None,
+        query_params: Mapping[str, Any] | None,
+        timeout_s: float,
+        *,
+        auth: bool,
+    ) -> aiohttp.ClientResponse:
+        import aiohttp
+        from yarl import URL
+
         method = method.upper()
         if method not in METHODS:
             raise ValueError(f"{method} is no method of this venue; one of {', '.join(METHODS)}")
@@ -116,22 +164,24 @@ class Rest:
         if auth:
             headers |= self._signed(path, query + body)
         target = f"{self._route.url}{path}" + (f"?{query}" if query else "")
-        import aiohttp
-
-        try:
-            response = await self._send(method, target, body, headers, timeout)
-            if return_raw and response.status == 200:
-                return response
-            text = await response.text(errors="replace")
-        except (aiohttp.ClientError, OSError) as exc:  # TimeoutError is an OSError
-            raise self._renamed(exc, timeout) from exc
-        if 300 <= response.status < 400:
-            raise Unreachable(
-                f"{self._route.place} points elsewhere: HTTP {response.status}",
-                hint="a redirect is not followed; give the final address with --rest-url",
-                permanent=True,
+        with self._in_our_words(timeout_s):
+            response = await self._session().request(
+                method,
+                URL(target, encoded=True),  # else it would be spelled anew, not as it was signed
+                data=body.encode() if method == "POST" else None,
+                headers=headers,
+                proxy=self._route.proxy,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=timeout_s),
             )
-        return judge(response.status, text)
+        if 300 <= response.status < 400:
+            response.release()
+            raise status_failure(response.status, "", self._route)
+        return response
+
+    async def _body(self, response: aiohttp.ClientResponse, timeout_s: float) -> bytes:
+        with self._in_our_words(timeout_s):
+            return await response.read()
 
     def _signed(self, path: str, data: str) -> dict[str, str]:
         """The headers of an account, over data exactly as it is sent."""
@@ -141,7 +191,7 @@ class Rest:
         if not is_private_line(self._route.url):
             raise UsageError(
                 f"credentials never go over plain http:// to {self._route.place}",
-                hint=f"https://{self._route.place}",
+                hint="use https://",
             )
         nonce = self._nonces.next(time.time_ns())
         return {
@@ -149,22 +199,6 @@ class Rest:
             "Nonce": nonce,
             "Authent": sign_request(credentials.secret, data, nonce, path),
         }
-
-    async def _send(
-        self, method: str, target: str, body: str, headers: dict[str, str], timeout_s: float
-    ) -> aiohttp.ClientResponse:
-        import aiohttp
-        from yarl import URL
-
-        return await self._session().request(
-            method,
-            URL(target, encoded=True),  # else it would be spelled anew, and not as it was signed
-            data=body.encode() if method == "POST" else None,
-            headers=headers,
-            proxy=self._route.proxy,
-            allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(total=timeout_s),
-        )
 
     def _session(self) -> aiohttp.ClientSession:
         import aiohttp
@@ -180,6 +214,15 @@ class Rest:
                 headers={"User-Agent": "kfws"},
             )
         return self._http
+
+    @contextmanager
+    def _in_our_words(self, timeout_s: float) -> Iterator[None]:
+        import aiohttp
+
+        try:
+            yield
+        except (aiohttp.ClientError, OSError) as exc:  # TimeoutError is an OSError
+            raise self._renamed(exc, timeout_s) from exc
 
     def _renamed(self, exc: Exception, timeout_s: float) -> KfwsError:
         """aiohttp's errors in the user's words. The most special classes come first."""
@@ -205,6 +248,10 @@ class Rest:
                 return Unreachable(f"{route.place} gave no whole answer: {reason}")
 
 
+# Of a path and its query (RFC 3986); % is of what is encoded already.
+_LEGAL = "/%:@!$&'()*+,;=~?"
+
+
 def _spelled(
     method: str,
     uri: str,
@@ -212,7 +259,7 @@ def _spelled(
     query_params: Mapping[str, Any] | None,
 ) -> tuple[str, str, str]:
     """Path, query and body as they are sent."""
-    parts = urlsplit(uri)
+    parts = urlsplit(quote(uri, safe=_LEGAL))
     if parts.scheme or parts.netloc or not parts.path.startswith("/"):
         raise ValueError(f"{uri!r} is no path of the venue; e.g. /derivatives/api/v3/tickers")
     form = urlencode(post_params or {}, doseq=True)

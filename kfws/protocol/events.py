@@ -141,6 +141,7 @@ class Broken(Event, gc=False, kw_only=True):
 
     @property
     def is_binary(self) -> bool:
+        """Whether the frame was a binary one."""
         return isinstance(self.payload, BinaryFrame)
 
 
@@ -167,6 +168,7 @@ class Gap(Event, gc=False, kw_only=True):
 
     @property
     def healed(self) -> bool:
+        """Whether nothing is lost after all."""
         return self.healed_by is not None
 
 

@@ -167,7 +167,7 @@ def _source(plan: Plan, url: str, key: Credentials | None, env: Env) -> Source:
 
     target = Target(
         url=url,
-        proxy=env.proxy(plan, url),
+        proxy=env.proxy(plan.proxy, url),
         allow_plain=plan.insecure,
         ca_file=plan.ca_file,
         compression=plan.compression,
