@@ -590,13 +590,21 @@ class FuturesWSClient:
             result = function(argument)
             if inspect.isawaitable(result):
                 await result
+        except asyncio.CancelledError as exc:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise  # we are, not something that the callback waited for
+            self._on_raised(RuntimeError("a callback was cancelled"), exc)
         except Exception as exc:
-            self.callback_errors += 1
-            if self._on_error == "raise":
-                raise _Raised(exc) from exc
-            LOG.exception("a callback raised; going on")
+            self._on_raised(exc, exc)
         finally:
             self._is_calling = False
+
+    def _on_raised(self, error: Exception, cause: BaseException) -> None:
+        self.callback_errors += 1
+        if self._on_error == "raise":
+            raise _Raised(error) from cause
+        LOG.error("a callback raised; going on", exc_info=cause)
 
     async def _hear_how(self) -> None:
         """``messages()`` comes behind ``start()``: nothing is lost in between, and the default
@@ -670,8 +678,10 @@ class FuturesWSClient:
     def _drop_active(self, answer: dict[str, Any]) -> None:
         """What is still wanted was only asked for anew."""
         wanted = {_key(each.feed, each.product) for each in self._wanted}
-        for product in answer.get("product_ids") or (None,):
-            key = _key(answer.get("feed", ""), product)
+        named = answer.get("product_ids")
+        products = [x for x in named if isinstance(x, str)] if isinstance(named, list) else []
+        for product in products or (None,):
+            key = _key(str(answer.get("feed")), product)
             if key not in wanted:
                 self._active.pop(key, None)
                 if key[0] == "book" and product in self._books:

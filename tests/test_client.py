@@ -23,7 +23,7 @@ from kfws.errors import Incomplete, ProtocolBroken, Refused, Unreachable, Unwelc
 from kfws.exceptions import KrakenAuthenticationError
 from kfws.protocol.auth import DEMO
 from kfws.protocol.book import Book
-from kfws.protocol.events import Duplicate, Event, Notice, Subscribed
+from kfws.protocol.events import Duplicate, Event, Notice, Resync, Stale, Subscribed
 from kfws.sim.server import SimOptions, SimulatedVenue, serve
 from tests.frames_of import frames
 from tests.loopback import loopback
@@ -531,6 +531,27 @@ async def test_heartbeats_come_only_to_who_subscribed_to_them(venue: SimulatedVe
         assert len(client.get_active_subscriptions()) == 1
 
 
+async def test_a_start_that_is_cancelled_leaves_nothing() -> None:
+    client = FuturesWSClient(url="ws://127.0.0.1:1/ws/v1", callback=Heard())
+    starting = asyncio.create_task(client.start())
+    await asyncio.sleep(0)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_an_odd_answer_to_an_unsubscribe_harms_nobody() -> None:
+    odd = {"event": "unsubscribed", "feed": "book", "product_ids": 5}
+
+    async def script(server: ServerConnection) -> None:
+        await server.send(json.dumps(odd))
+
+    heard = Heard()
+    async with loopback(script) as server, FuturesWSClient(url=server.url, callback=heard):
+        await heard.said(**odd)
+
+
 # Better behaved: callbacks
 
 
@@ -650,6 +671,16 @@ async def test_errors_of_callbacks_may_be_logged_and_counted_instead(
         assert client.callback_errors >= 2
         assert not client.exception_occur
     assert "LookupError: mine" in caplog.text
+
+
+async def test_a_callback_that_was_cancelled_from_within_is_an_error_too(
+    venue: SimulatedVenue,
+) -> None:
+    async def on_message(message: Message) -> None:
+        raise asyncio.CancelledError
+
+    with pytest.raises(RuntimeError, match="a callback was cancelled"):
+        await stay(FuturesWSClient(url=venue.url, callback=on_message))
 
 
 async def test_a_callback_may_close_the_client(venue: SimulatedVenue) -> None:
@@ -875,9 +906,10 @@ async def test_a_book_is_kept_and_is_stale_while_it_cannot_be_trusted(
         async for event in events:
             if isinstance(event, Data):
                 by_hand.apply(event)
-                if by_hand.seq is not None and event.kind == "delta":
-                    break
-        assert by_hand.levels("buy")[5:] == book.levels("buy")[5:] or book.seq != by_hand.seq
+                if event.kind == "delta" and event.seq == book.seq:
+                    break  # nothing waits between the two
+        assert by_hand.levels("buy") == book.levels("buy")
+        assert by_hand.levels("sell") == book.levels("sell")
         assert not book.stale
         await client._conn.close_connection()
         await collect(events, lambda found: isinstance(found[-1], Closed))
@@ -892,6 +924,21 @@ async def test_a_book_is_kept_and_is_stale_while_it_cannot_be_trusted(
         )
         assert book.stale
     assert client.book(P) is book
+
+
+async def test_a_book_with_a_gap_is_asked_for_anew_and_whole_again() -> None:
+    async with (
+        serve(SimOptions(rate=200, faults=("gap=3@100msgs:feed=book",))) as venue,
+        FuturesWSClient(url=venue.url) as client,
+    ):
+        book, events = client.book(P), client.events()
+        await client.subscribe("book", [P])
+        await collect(events, lambda found: isinstance(found[-1], Stale))
+        assert len(client.get_active_subscriptions()) == 1
+        await collect(events, lambda found: isinstance(found[-1], Resync))
+        await collect(events, lambda found: isinstance(found[-1], Data))
+        assert not book.stale
+        assert len(client.get_active_subscriptions()) == 1
 
 
 # The package

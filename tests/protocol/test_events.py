@@ -75,7 +75,7 @@ def test_data_ticks_and_what_nobody_asked_for_have_no_object_of_ours() -> None:
         ),
         Event(),
     ]
-    assert [describe(event) for event in silent] == [None] * 5
+    assert [describe(event) for event in silent] == [None] * 6
 
 
 DESCRIBED: list[tuple[Event, dict[str, Any]]] = [
