@@ -149,7 +149,7 @@ async def send(blast: list[bytes], writer: asyncio.StreamWriter, per_second: int
     started_at = loop.time()
     for count, chunk in enumerate(blast):
         # A timer is too coarse for 100 µs: this server has its core to itself, and spins.
-        while per_second and loop.time() < started_at + count / per_second:
+        while per_second and loop.time() < started_at + count / per_second:  # noqa: ASYNC110
             await asyncio.sleep(0)
         writer.write(chunk)
         await writer.drain()
