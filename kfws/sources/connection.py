@@ -64,24 +64,8 @@ class Target(Route):
     follow_redirects: bool = True
     """Off with credentials: they are for the venue that was named, not for where it points."""
     buffer_bytes: int = BUFFER_BYTES
-<<<<<<< HEAD
-=======
     coalesce_s: float = 0.0
     """How long to wait after a read before the next: fewer wake-ups, later messages."""
-    open_timeout_s: float = OPEN_TIMEOUT_S
-
-    @property
-    def place(self) -> str:
-        """Host and port, for sentences."""
-        parts = urlsplit(self.url)
-        port = parts.port or (443 if parts.scheme == "wss" else 80)
-        return f"{parts.hostname}:{port}"
-
-    @property
-    def dialled(self) -> str:
-        """Host and port of what is really dialled: the proxy's where there is one."""
-        return self.place if self.proxy is None else f"the proxy {_without_password(self.proxy)}"
->>>>>>> main
 
 
 @dataclass(frozen=True, slots=True)
