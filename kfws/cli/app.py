@@ -10,6 +10,7 @@ import typer
 
 from kfws import __version__
 from kfws.cli.commands.feeds import feeds
+from kfws.cli.commands.products import products
 from kfws.cli.commands.request import request
 from kfws.cli.commands.sim import sim
 from kfws.cli.commands.subscribe import subscribe
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 app.command()(subscribe)
 app.command()(feeds)
+app.command()(products)
 app.command()(sim)
 app.command()(request)
 

@@ -86,6 +86,8 @@ class Env:
     talk: Talk | None = None
     """Set by the command once it knows how loud it may be."""
     is_debug: bool = False
+    cache_folder: Path | None = None
+    """Where lists are kept; None: where the system has it."""
 
     @classmethod
     def of_process(cls) -> Env:
@@ -106,6 +108,15 @@ class Env:
         except OSError:
             columns = self.environ.get("COLUMNS", "")[:9]
             return int(columns) if columns.isdecimal() and int(columns) > 0 else 80
+
+    @property
+    def cache(self) -> Path:
+        """The folder of lists that are kept between runs; it may not be there."""
+        if self.cache_folder is not None:
+            return self.cache_folder
+        from platformdirs import user_cache_path
+
+        return user_cache_path("kfws")
 
     @property
     def color(self) -> bool:

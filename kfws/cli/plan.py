@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Literal
 from urllib.parse import SplitResult, urlsplit
@@ -14,12 +14,21 @@ from kfws.cli.choices import Format, OnFull, VenueName
 from kfws.cli.quantities import duration_s, size_bytes
 from kfws.cli.where import Expression, parse
 from kfws.errors import UsageError
+from kfws.products_cache import Products
 from kfws.protocol.auth import is_loopback
 from kfws.protocol.feeds import FEEDS, nearest, spelled
-from kfws.protocol.products import is_glob, is_well_formed
+from kfws.protocol.products import is_glob, is_well_formed, match, spelling
 from kfws.sinks.columns import csv_columns, table_columns
 
-__all__ = ["Output", "Plan", "Typed", "check_text", "make_plan", "rest_base"]
+__all__ = [
+    "Output",
+    "Plan",
+    "Typed",
+    "check_text",
+    "make_plan",
+    "name_products",
+    "rest_base",
+]
 
 
 URLS = {
@@ -41,6 +50,7 @@ class Typed:
     force_feed: bool = False
     env: VenueName | None = None
     url: str | None = None
+    rest_url: str | None = None
     insecure: bool = False
     proxy: str | None = None
     ca_file: str | None = None
@@ -85,9 +95,12 @@ class Plan:
 
     feeds: tuple[str, ...]
     products: tuple[str, ...]
+    """Ids and globs as typed; ``name_products`` makes ids of the globs."""
     venue: VenueName | None
     """None: the venue of ``url``."""
     url: str
+    rest_base: str
+    """Where REST is; empty for the simulator in the process."""
     proxy: str | None
     insecure: bool
     ca_file: str | None
@@ -110,7 +123,19 @@ class Plan:
     renew_s: float
     buffer_bytes: int
     on_full: OnFull
+    globs: tuple[str, ...] = ()
+    """Those that ``name_products`` made ids of; they go on filtering private feeds."""
     warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def names_products(self) -> bool:
+        """Whether ids are sent to the venue; else products only filter what is passed on."""
+        return any(_goes_by_product(feed, self.products) for feed in self.feeds)
+
+    @property
+    def has_globs(self) -> bool:
+        """Whether the products list must say what to ask the venue for."""
+        return self.names_products and any(is_glob(name) for name in self.products)
 
     @property
     def private_feeds(self) -> tuple[str, ...]:
@@ -150,6 +175,7 @@ def make_plan(typed: Typed, *, stdout_is_terminal: bool, read_text: Callable[[st
         products=products,
         venue=venue,
         url=url,
+        rest_base=rest_base(typed.rest_url, typed.url, typed.env, insecure=typed.insecure),
         proxy=typed.proxy,
         insecure=typed.insecure,
         ca_file=typed.ca_file,
@@ -212,12 +238,7 @@ def _products(typed: Sequence[str], read_text: Callable[[str], str]) -> tuple[st
     for each in typed:
         names += _named_in(each[1:], read_text) if each.startswith("@") else each.split(",")
     for name in names:
-        if is_glob(name):
-            raise UsageError(
-                f"{name} is a pattern; this version takes product ids only",
-                hint="name the products, e.g. PF_XBTUSD PF_ETHUSD, or @FILE with one a line",
-            )
-        if not is_well_formed(name):
+        if not is_glob(name) and not is_well_formed(name):
             raise UsageError(
                 f"{name!r} is no product id", hint="an id looks like PF_XBTUSD or FI_XBTUSD_261225"
             )
@@ -235,6 +256,37 @@ def _named_in(path: str, read_text: Callable[[str], str]) -> list[str]:
     if not names:
         raise UsageError(f"@{path} names no product", hint="one product a line")
     return names
+
+
+def name_products(plan: Plan, products: Products) -> Plan:
+    """The plan with ids instead of globs, in the order of the list, and the venue's spelling of
+    ids whose case it knows better (a warning each). Raises UsageError for a glob without a match.
+    """
+    names: list[str] = []
+    warnings: list[str] = []
+    for typed in plan.products:
+        if is_glob(typed):
+            names += _matching(typed, products)
+            continue
+        known = spelling(typed, products.ids)
+        names.append(known)
+        if known != typed:
+            warnings.append(f"{typed} is spelled {known} at the venue; {known} is asked for")
+    return replace(
+        plan,
+        products=tuple(dict.fromkeys(names)),
+        globs=tuple(filter(is_glob, plan.products)),
+        warnings=(*plan.warnings, *warnings),
+    )
+
+
+def _matching(glob: str, products: Products) -> list[str]:
+    found = match(glob, products.tradeable)
+    if not found:
+        raise UsageError(
+            f"no product matches {glob}{products.similar(glob)}", hint="`kfws products` lists them"
+        )
+    return found
 
 
 def _goes_by_product(feed: str, products: Sequence[str]) -> bool:

@@ -39,7 +39,7 @@ def test_help_names_every_command_and_every_exit_status(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     text = page(capfd, "--help")
-    for command in ("subscribe", "feeds", "sim", "--version"):
+    for command in ("subscribe", "feeds", "products", "sim", "--version"):
         assert command in text
     for status in ExitStatus:
         assert f"{status.value} {status.meaning}" in text
@@ -48,9 +48,13 @@ def test_help_names_every_command_and_every_exit_status(
 
 OF_SUBSCRIBE = (
     "--format -f --output -o --stamp --events --fields --where --until --snapshots --no-snapshots "
-    "--count -n --duration --timeout --env --url --credentials --credentials-command --strict "
-    "--verbose -v --quiet -q --log-format --debug "
+    "--count -n --duration --timeout --env --url --rest-url --credentials --credentials-command "
+    "--strict --verbose -v --quiet -q --log-format --debug "
     "--proxy --ca-file --compression --insecure --force-feed --overwrite --help -h"
+)
+OF_PRODUCTS = (
+    "--type --refresh --format -f --env --url --rest-url --insecure --proxy --ca-file "
+    "--verbose -v --quiet -q --log-format --debug --help -h"
 )
 OF_REQUEST = (
     "--query --field --yes -y --auth --no-auth --timeout --format -f --env --url --rest-url "
@@ -68,6 +72,7 @@ OF_SIM = (
     ("command", "options"),
     [
         ("subscribe", OF_SUBSCRIBE),
+        ("products", OF_PRODUCTS),
         ("sim", OF_SIM),
         ("feeds", "--format -f --help -h"),
         ("request", OF_REQUEST),
