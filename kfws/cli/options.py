@@ -6,12 +6,13 @@ from typing import Annotated
 
 import typer
 
-from kfws.cli.choices import Format, LogFormat, OnFull, VenueName
+from kfws.cli.choices import Color, Format, LogFormat, OnFull, VenueName
 
 __all__ = [
     "Attempts",
     "Buffer",
     "CaFile",
+    "ColorOption",
     "Compression",
     "Count",
     "CredentialsCommand",
@@ -34,11 +35,13 @@ __all__ = [
     "Renew",
     "Resync",
     "Snapshots",
+    "Sort",
     "Stamp",
     "Strict",
     "Timeout",
     "Until",
     "Url",
+    "Utc",
     "Verbose",
     "Where",
 ]
@@ -234,6 +237,29 @@ Fields = Annotated[
         "--fields",
         metavar="A,B",
         help="Just these columns (csv, table) or keys (ndjson, json).",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+Sort = Annotated[
+    str | None,
+    typer.Option(
+        "--sort",
+        metavar="COLUMN",
+        help="Order the rows of a live table by a column, e.g. change; -change: the greatest "
+        "first. (default: as asked for)",
+        rich_help_panel=_OUTPUT,
+        show_default=False,
+    ),
+]
+Utc = Annotated[
+    bool,
+    typer.Option("--utc", help="Times in UTC, not in your own zone.", rich_help_panel=_OUTPUT),
+]
+ColorOption = Annotated[
+    Color,
+    typer.Option(
+        "--color",
+        help="Colours on stdout; auto: on a terminal, unless NO_COLOR is set.",
         rich_help_panel=_OUTPUT,
     ),
 ]

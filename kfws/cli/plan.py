@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from typing import Literal
 from urllib.parse import urlsplit
 
-from kfws.cli.choices import Format, OnFull, VenueName
+from kfws.cli.choices import Color, Format, OnFull, VenueName
 from kfws.cli.quantities import duration_s, size_bytes
 from kfws.cli.where import Expression, parse
 from kfws.errors import UsageError
@@ -48,6 +48,9 @@ class Typed:
     stamp: bool = False
     events: bool = False
     fields: str | None = None
+    sort: str | None = None
+    utc: bool = False
+    color: Color = Color.auto
     snapshots: bool = True
     where: str | None = None
     until: str | None = None
@@ -94,6 +97,10 @@ class Plan:
     stamp: bool
     events: bool
     fields: tuple[str, ...]
+    sort: str | None
+    """A column's title, with ``-`` in front: the greatest first."""
+    utc: bool
+    color: Color
     snapshots: bool
     where: Expression | None
     until: Expression | None
@@ -156,6 +163,9 @@ def make_plan(typed: Typed, *, stdout_is_terminal: bool, read_text: Callable[[st
         stamp=typed.stamp,
         events=typed.events,
         fields=fields,
+        sort=typed.sort,
+        utc=typed.utc,
+        color=typed.color,
         snapshots=typed.snapshots,
         where=parse(typed.where) if typed.where is not None else None,
         until=parse(typed.until) if typed.until is not None else None,

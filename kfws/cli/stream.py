@@ -7,6 +7,7 @@ Events, where they go are Outlets.
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Sequence
@@ -14,7 +15,7 @@ from contextlib import aclosing
 from typing import Any, Protocol
 
 from kfws.cli.narrator import Narrator
-from kfws.cli.outlet import Outlet
+from kfws.cli.outlet import Drawn, Outlet
 from kfws.cli.plan import Output, Plan
 from kfws.cli.select import Selection
 from kfws.cli.signals import leave_on_signals, leaving_signals
@@ -37,6 +38,8 @@ from kfws.protocol.events import Broken, Closed, Data, Event, Gap, Refused, Repo
 __all__ = ["Run"]
 
 SYNC_EVERY_S = 1.0
+# As often as an eye can follow.
+DRAW_EVERY_S = 0.1
 # What is held back when a signal comes gets this long; then the connection is closed (0.4 s).
 FLUSH_ON_SIGNAL_S = 0.25
 
@@ -46,6 +49,11 @@ class Source(Protocol):
 
     on_failure: Callable[[KfwsError], None] | None
     """Whom to tell at once of what ends the run while nobody takes batches."""
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that came and were not handed out yet."""
+        ...
 
     def events(self) -> AsyncGenerator[list[Event]]: ...
 
@@ -67,6 +75,7 @@ class Run:
     ) -> None:
         self._plan = plan
         self._outlets = list(outlets)
+        self._drawn = [outlet for _, outlet in outlets if isinstance(outlet, Drawn)]
         self._failed: list[tuple[Outlet, OutputError]] = []
         self._told_failures = 0
         self._talk = talk
@@ -105,7 +114,7 @@ class Run:
     async def _stream(self, source: Source) -> KfwsError | None:
         source.on_failure = self._end
         self._at_work = asyncio.create_task(self._take_all(source.events()))
-        watchers = [asyncio.create_task(each) for each in self._watchers()]
+        watchers = [asyncio.create_task(each) for each in self._watchers(source)]
         try:
             await self._at_work
         except asyncio.CancelledError:
@@ -250,8 +259,10 @@ class Run:
         if self._at_work is not None and asyncio.current_task() is not self._at_work:
             self._at_work.cancel()
 
-    def _watchers(self) -> Iterator[Coroutine[None, None, None]]:
+    def _watchers(self, source: Source) -> Iterator[Coroutine[None, None, None]]:
         yield self._sync_files()
+        if self._drawn:
+            yield self._draw(source)
         if self._plan.duration_s is not None:
             yield self._end_after(self._plan.duration_s)
         if self._plan.timeout_s is not None:
@@ -265,6 +276,15 @@ class Run:
                     outlet.sync(time.time_ns())
             except OutputError as exc:
                 self._end(exc)
+
+    async def _draw(self, source: Source) -> None:
+        while True:
+            try:
+                for outlet in self._drawn:
+                    outlet.draw(time.time_ns(), buffered=source.buffered)
+            except OutputError as exc:
+                self._end(exc)
+            await asyncio.sleep(DRAW_EVERY_S)
 
     async def _end_after(self, duration_s: float) -> None:
         await asyncio.sleep(duration_s)
@@ -285,6 +305,17 @@ class Run:
             except NotImplementedError:  # Windows
                 signal.signal(each, self._on_signal)
 
+        if self._drawn and signal.getsignal(signal.SIGTSTP) is signal.SIG_DFL:
+            self._loop.add_signal_handler(signal.SIGTSTP, self._suspend)
+
+    def _suspend(self) -> None:
+        """Ctrl-Z: the terminal is given back first; the next drawing takes it again."""
+        for outlet in self._drawn:
+            outlet.leave(time.time_ns())
+        self._loop.remove_signal_handler(signal.SIGTSTP)
+        os.kill(os.getpid(), signal.SIGTSTP)
+        self._loop.add_signal_handler(signal.SIGTSTP, self._suspend)  # here we are again
+
     def _on_signal(self, signum: int, _frame: object) -> None:
         self._loop.call_soon_threadsafe(self._end, Interrupted(signum))
 
@@ -294,6 +325,8 @@ class Run:
                 self._loop.remove_signal_handler(each)
             except NotImplementedError:
                 pass
+        if self._drawn:
+            self._loop.remove_signal_handler(signal.SIGTSTP)
         leave_on_signals()
 
     # Leaving
@@ -316,6 +349,9 @@ class Run:
     async def _flush_all(self) -> None:
         try:
             self._report("totals", self._totals.fields(self._duration_s))
+            for drawn in self._drawn:
+                drawn.draw(time.time_ns())
+                drawn.leave(time.time_ns())
         finally:
             for _, outlet in self._outlets:
                 await outlet.flush()

@@ -13,13 +13,11 @@ from datetime import datetime, timedelta, tzinfo
 import msgspec
 import orjson
 from msgspec import Raw
-from rich.cells import cell_len, set_cell_size
-from rich.color import ColorSystem
-from rich.style import Style
 
 from kfws.protocol.events import Data, Event, describe
 from kfws.sinks import columns
 from kfws.sinks.columns import Column, Row, printable, text_of
+from kfws.sinks.paint import Paint, cells, fit
 
 __all__ = ["Table"]
 
@@ -29,16 +27,7 @@ _SIDES = {"true": "buy", "false": "sell", "0": "buy", "1": "sell"}
 _JSON = (Column("TIME", (), 12, "time"),)
 
 
-def _painted(style: str) -> tuple[str, str]:
-    """What goes before and behind a text to show it in a style of the 16 basic colours."""
-    before, _, behind = (
-        Style.parse(style).render("|", color_system=ColorSystem.STANDARD).partition("|")
-    )
-    return before, behind
-
-
-_PAINT = {name: _painted(name) for name in ("bold", "dim")}
-_PAINT |= {"buy": _painted("green"), "sell": _painted("red")}
+_STYLES = {"buy": "green", "sell": "red"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +46,13 @@ class Table:
         self,
         *,
         feeds: tuple[str, ...],
-        color: bool,
+        paint: Paint,
         width: int,
         zone: tzinfo,
         fields: tuple[str, ...] = (),
         events: bool = False,
     ) -> None:
-        self._color = color
+        self._paint = paint
         self._width = width
         self._zone = zone
         self._fields = fields
@@ -74,10 +63,11 @@ class Table:
 
     def encode(self, events: Sequence[Event]) -> bytes:
         """The rows of a batch, with a header line wherever the feed changes."""
-        lines = [line for event in events for line in self._lines(event)]
+        lines = [line for event in events for line in self.lines(event)]
         return "\n".join([*lines, ""]).encode()
 
-    def _lines(self, event: Event) -> Iterator[str]:
+    def lines(self, event: Event) -> Iterator[str]:
+        """The rows of one event, none for most that are no messages."""
         if type(event) is Data:
             if event.feed != self._shown:
                 self._shown = event.feed
@@ -129,15 +119,15 @@ class Table:
             }
             keep = len(layout.columns)
         wanted = layout.columns[:keep] if note else layout.columns
-        cells = [self._cell(column, row, data.received_ns) for column in wanted]
+        texts = [self._cell(column, row, data.received_ns) for column in wanted]
         if note:
-            return self._paint("dim", self._cut(" ".join([*cells, note])))
-        line = " ".join(cells).rstrip()
-        if _cells(line) > self._width:
+            return self._paint("dim", self._cut(" ".join([*texts, note])))
+        line = " ".join(texts).rstrip()
+        if cells(line) > self._width:
             return self._cut(line)
-        if self._color and (side := layout.side) is not None and side < len(cells):
-            cells[side] = self._paint(cells[side].rstrip(), cells[side])
-            line = " ".join(cells).rstrip()
+        if (side := layout.side) is not None and (said := texts[side].rstrip()) in _STYLES:
+            texts[side] = self._paint(_STYLES[said], texts[side])
+            line = " ".join(texts).rstrip()
         return line
 
     # ── a value as a cell ──
@@ -154,13 +144,13 @@ class Table:
             case "number" | "any":
                 return _number(text, width)
             case "text":
-                return _fit(text, width)
+                return fit(text, width)
             case "side":
-                return _fit(_SIDES.get(text, text), width)
+                return fit(_SIDES.get(text, text), width)
             case "time" if not text:
-                return _fit(self._time(received_ns // 1_000_000, received_ns), width)
+                return fit(self._time(received_ns // 1_000_000, received_ns), width)
             case "time" | "moment":
-                return _fit(self._moment(text, received_ns), width)
+                return fit(self._moment(text, received_ns), width)
             case "percent":
                 return f"{_number(text, width - 1)}%" if text else " " * width
             case "ratio":
@@ -207,13 +197,7 @@ class Table:
         return _Layout(fitting, header, sides[0] if sides else None)
 
     def _cut(self, line: str) -> str:
-        return line if _cells(line) <= self._width else _fit(line, max(self._width, 1))
-
-    def _paint(self, style: str, text: str) -> str:
-        if not self._color or style not in _PAINT:
-            return text
-        before, behind = _PAINT[style]
-        return f"{before}{text}{behind}"
+        return line if cells(line) <= self._width else fit(line, max(self._width, 1))
 
 
 _SNAPSHOT = {"side": Raw(b'"snapshot"')}
@@ -240,19 +224,6 @@ def _fitting(wanted: Sequence[Column], width: int) -> Iterator[Column]:
             return
         yield column
         left -= column.width + 1
-
-
-def _cells(text: str) -> int:
-    return len(text) if text.isascii() else cell_len(text)
-
-
-def _fit(text: str, width: int) -> str:
-    """The text in exactly that many cells, with ``…`` where it was cut."""
-    if text.isascii() and len(text) <= width:
-        return text.ljust(width)
-    if cell_len(text) <= width:
-        return set_cell_size(text, width)
-    return set_cell_size(text, width - 1) + "…"
 
 
 def _number(text: str, width: int) -> str:

@@ -91,6 +91,8 @@ class Scripted:
             await asyncio.sleep(0)  # a connection is closed by going back and forth
             self.closed.set()
 
+    buffered = 0
+
     def rest(self) -> Iterator[list[Event]]:
         yield from self._rest
 

@@ -13,6 +13,7 @@ from rich.cells import cell_len
 from kfws.protocol.events import Data, Event, Opened, Tick
 from kfws.protocol.feeds import FEEDS
 from kfws.sinks.columns import printable, table_columns
+from kfws.sinks.paint import Paint
 from kfws.sinks.table import Table
 from tests.frames_of import frame
 from tests.sinks.events import AT_NS, all_data, data
@@ -22,7 +23,8 @@ _TRADE = frame("trade", "recording kept only this one")
 
 
 def _table(**options: Any) -> Table:
-    return Table(**{"feeds": (), "color": False, "width": 80, "zone": UTC, **options})
+    paint = Paint(options.pop("color", False))
+    return Table(**{"feeds": (), "paint": paint, "width": 80, "zone": UTC, **options})
 
 
 def _lines(table: Table, events: list[Event]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kfws.cli import options
-from kfws.cli.choices import Format, LogFormat, OnFull
+from kfws.cli.choices import Color, Format, LogFormat, OnFull
 from kfws.cli.env import Env
 
 if TYPE_CHECKING:
@@ -63,6 +63,9 @@ def subscribe(
     stamp: options.Stamp = False,
     events: options.Events = False,
     fields: options.Fields = None,
+    sort: options.Sort = None,
+    utc: options.Utc = False,
+    color: options.ColorOption = Color.auto,
     where: options.Where = None,
     snapshots: options.Snapshots = True,
     count: options.Count = None,
@@ -112,6 +115,9 @@ def subscribe(
             stamp=stamp,
             events=events,
             fields=fields,
+            sort=sort,
+            utc=utc,
+            color=color,
             snapshots=snapshots,
             where=where,
             until=until,
@@ -222,10 +228,10 @@ def _outlets(plan: Plan, env: Env, talk: Talk) -> Iterator[tuple[Output, Outlet]
         twice = next(each for each in places if places.count(each) > 1)
         raise UsageError(f"two outputs on {twice}", hint="give each -o a path of its own")
     for output in plan.outputs:
-        sink = _sink(output, plan, env)
         if output.path is None:
-            yield output, DescriptorOutlet(env.stdout, sink)
+            yield output, _on_stdout(output, plan, env, talk)
             continue
+        sink = _sink(output, plan, env)
         file = FileSink(
             Path(output.path),
             compression=output.compression,
@@ -247,6 +253,16 @@ def _outlets(plan: Plan, env: Env, talk: Talk) -> Iterator[tuple[Output, Outlet]
             yield output, DescriptorOutlet(pipe, sink, name=output.path, own=True)
 
 
+def _on_stdout(output: Output, plan: Plan, env: Env, talk: Talk) -> Outlet:
+    if output.format is Format.table and env.can_draw:
+        from kfws.cli.views import on_terminal, views_of
+
+        return on_terminal(views_of(plan, env), plan, env, talk)
+    from kfws.cli.outlet import DescriptorOutlet
+
+    return DescriptorOutlet(env.stdout, _sink(output, plan, env))
+
+
 def _sink(output: Output, plan: Plan, env: Env) -> Sink:
     match output.format:
         case Format.raw:
@@ -262,15 +278,16 @@ def _sink(output: Output, plan: Plan, env: Env) -> Sink:
 
             return Csv(feed=plan.feeds[0], fields=plan.fields)
         case Format.table:
+            from kfws.sinks.paint import Paint
             from kfws.sinks.table import Table
 
             return Table(
                 feeds=plan.feeds,
                 fields=plan.fields,
                 events=plan.events,
-                color=env.color,
-                width=env.width,
-                zone=env.zone,
+                paint=Paint(env.color(plan.color)),
+                width=env.size[0],
+                zone=env.zone(plan.utc),
             )
         case _:
             from kfws.sinks.ndjson import Ndjson
