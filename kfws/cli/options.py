@@ -18,12 +18,15 @@ __all__ = [
     "CredentialsCommand",
     "CredentialsFile",
     "Debug",
+    "Depth",
     "Duration",
     "EnvOption",
     "Events",
+    "Every",
     "Fields",
     "ForceFeed",
     "FormatOption",
+    "Group",
     "Insecure",
     "LogFormatOption",
     "OnFullOption",
@@ -38,6 +41,7 @@ __all__ = [
     "Sort",
     "Stamp",
     "Strict",
+    "Tick",
     "Timeout",
     "Until",
     "Url",
@@ -50,6 +54,7 @@ _VENUE = "Venue"
 _STEADY = "Steadiness"
 _OUTPUT = "Output"
 _SELECT = "Selection"
+_BOOK = "Book"
 _END = "When to end"
 _TALK = "Messages (stderr)"
 
@@ -261,6 +266,45 @@ ColorOption = Annotated[
         "--color",
         help="Colours on stdout; auto: on a terminal, unless NO_COLOR is set.",
         rich_help_panel=_OUTPUT,
+    ),
+]
+Depth = Annotated[
+    int | None,
+    typer.Option(
+        "--depth",
+        metavar="N",
+        min=1,
+        help="Levels a side; 1: the top of the book. (default: 10; on a terminal as many as fit)",
+        rich_help_panel=_BOOK,
+        show_default=False,
+    ),
+]
+Group = Annotated[
+    int | None,
+    typer.Option(
+        "--group",
+        metavar="TICKS",
+        min=1,
+        help="Put levels together in steps of so many ticks, quantities summed.",
+        rich_help_panel=_BOOK,
+    ),
+]
+Tick = Annotated[
+    str | None,
+    typer.Option(
+        "--tick",
+        metavar="SIZE",
+        help="The tick size, where it is not known from `kfws products`.",
+        rich_help_panel=_BOOK,
+    ),
+]
+Every = Annotated[
+    str | None,
+    typer.Option(
+        "--every",
+        metavar="TIME",
+        help="Lines at most so often (100ms), each with the book of that moment.",
+        rich_help_panel=_BOOK,
     ),
 ]
 Where = Annotated[

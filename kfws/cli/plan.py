@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
+from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
 from typing import Literal
 from urllib.parse import urlsplit
@@ -19,7 +20,7 @@ from kfws.protocol.feeds import FEEDS, nearest, spelled
 from kfws.protocol.products import is_glob, is_well_formed
 from kfws.sinks.columns import csv_columns, table_columns
 
-__all__ = ["Output", "Plan", "Typed", "make_plan"]
+__all__ = ["Look", "Output", "Plan", "Typed", "TypedLook", "make_plan"]
 
 
 URLS = {
@@ -30,8 +31,18 @@ URLS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TypedLook:
+    """The options of ``kfws book`` alone, as they were typed."""
+
+    depth: int | None = None
+    group: int | None = None
+    tick: str | None = None
+    every: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Typed:
-    """The options of ``kfws subscribe``, as they were typed."""
+    """The options of ``kfws subscribe`` and its like, as they were typed."""
 
     feeds: str
     products: Sequence[str] = ()
@@ -64,6 +75,19 @@ class Typed:
     renew: str = "12h"
     buffer: str = "64MB"
     on_full: OnFull = OnFull.block
+    look: TypedLook | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What is to be seen of books, instead of their messages."""
+
+    depth: int | None = None
+    """Levels a side; None: as many as fit on a terminal, 10 elsewhere."""
+    steps: Mapping[str, Decimal] = field(default_factory=dict)
+    """How far apart the groups of levels are, by product; without, levels stand alone."""
+    every_s: float | None = None
+    """Lines at most so often; None: one for each change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +97,12 @@ class Output:
     path: str | None
     format: Format
     compression: Literal["gz", "zst"] | None = None
+    holds_messages: bool = True
+    """Whether lines are the venue's messages, not ours about books."""
 
     @property
     def is_tape(self) -> bool:
-        return self.path is not None and self.format is Format.ndjson
+        return self.path is not None and self.format is Format.ndjson and self.holds_messages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +140,8 @@ class Plan:
     renew_s: float
     buffer_bytes: int
     on_full: OnFull
+    look: Look | None = None
+    """For lines about books, not their messages."""
     warnings: tuple[str, ...] = field(default=())
 
     @property
@@ -147,7 +175,8 @@ def make_plan(typed: Typed, *, stdout_is_terminal: bool, read_text: Callable[[st
     _match_up(feeds, products)
     outputs = _outputs(typed, feeds, stdout_is_terminal)
     fields = _fields(typed.fields)
-    _check_fields(fields, feeds, outputs)
+    ours = _OF_BOOK_LINES if typed.look else frozenset()
+    _check_fields(fields, feeds, outputs, ours)
     venue, url = _place(typed, feeds)
     return Plan(
         feeds=feeds,
@@ -179,7 +208,8 @@ def make_plan(typed: Typed, *, stdout_is_terminal: bool, read_text: Callable[[st
         renew_s=duration_s(typed.renew),
         buffer_bytes=size_bytes(typed.buffer),
         on_full=typed.on_full,
-        warnings=_warnings(typed, feeds, outputs),
+        look=_look(typed.look, products),
+        warnings=_warnings(typed, feeds, outputs, ours),
     )
 
 
@@ -259,6 +289,36 @@ def _match_up(feeds: Sequence[str], products: Sequence[str]) -> None:
         )
 
 
+# Books
+
+
+def _look(typed: TypedLook | None, products: Sequence[str]) -> Look | None:
+    if typed is None:
+        return None
+    if typed.tick is not None and typed.group is None:
+        raise UsageError("--tick is the size of a step of --group", hint="add --group 10")
+    steps = {product: _step(typed, product) for product in products if typed.group is not None}
+    every_s = duration_s(typed.every) if typed.every is not None else None
+    return Look(typed.depth, steps, every_s)
+
+
+def _step(typed: TypedLook, product: str) -> Decimal:
+    if typed.tick is None:
+        raise UsageError(
+            f"the tick size of {product} is not known here", hint="give it with --tick, e.g. 0.5"
+        )
+    try:
+        tick = Decimal(typed.tick)
+    except InvalidOperation:
+        tick = Decimal(0)
+    if not _SMALLEST_TICK <= tick <= _LARGEST_TICK:
+        raise UsageError(f"--tick {typed.tick} is no tick size", hint="e.g. 0.5")
+    return tick * (typed.group or 1)
+
+
+_SMALLEST_TICK, _LARGEST_TICK = Decimal("1e-15"), Decimal("1e15")
+
+
 # Outputs
 
 _FORMATS = {".csv": Format.csv, ".json": Format.json, ".raw": Format.raw}
@@ -272,6 +332,10 @@ def _outputs(typed: Typed, feeds: Sequence[str], is_terminal: bool) -> tuple[Out
     outputs = [
         Output(None, on_stdout) if path == "-" else _file(path) for path in typed.outputs or ["-"]
     ]
+    if typed.look is not None:
+        outputs = [replace(each, holds_messages=False) for each in outputs]
+        if any(each.format is Format.raw for each in outputs):
+            raise UsageError("raw is every frame as it came", hint="kfws subscribe book … -f raw")
     seen: set[str | None] = set()
     for output in outputs:
         name = posixpath.normpath(output.path) if output.path else None
@@ -308,7 +372,9 @@ def _fields(typed: str | None) -> tuple[str, ...]:
     return names
 
 
-def _check_fields(fields: Sequence[str], feeds: Sequence[str], outputs: Sequence[Output]) -> None:
+def _check_fields(
+    fields: Sequence[str], feeds: Sequence[str], outputs: Sequence[Output], ours: Set[str]
+) -> None:
     for output in outputs if fields else ():
         if output.is_tape:
             raise UsageError(
@@ -318,12 +384,14 @@ def _check_fields(fields: Sequence[str], feeds: Sequence[str], outputs: Sequence
         if output.format is Format.raw:
             raise UsageError("raw is every frame as it came", hint="leave --fields away")
         if output.format in (Format.csv, Format.table):
-            _check_columns(fields, feeds, output.format)
+            _check_columns(fields, feeds, output.format, ours)
 
 
-def _check_columns(fields: Sequence[str], feeds: Sequence[str], format: Format) -> None:
+def _check_columns(
+    fields: Sequence[str], feeds: Sequence[str], format: Format, ours: Set[str]
+) -> None:
     columns = csv_columns if format is Format.csv else table_columns
-    known = {name for feed in feeds for name in columns(feed)}
+    known = {name for feed in feeds for name in columns(feed)} | ours
     for name in fields if known else ():
         if name not in known:
             raise UsageError(
@@ -332,26 +400,28 @@ def _check_columns(fields: Sequence[str], feeds: Sequence[str], format: Format) 
             )
 
 
-def _warnings(typed: Typed, feeds: Sequence[str], outputs: Sequence[Output]) -> tuple[str, ...]:
+def _warnings(
+    typed: Typed, feeds: Sequence[str], outputs: Sequence[Output], ours: Set[str]
+) -> tuple[str, ...]:
     found = []
     if typed.format is not Format.auto and all(output.path for output in outputs):
         found.append(
             f"-f {typed.format} governs stdout, which is silent beside -o; add -o - for both"
         )
     for option, text in (("--where", typed.where), ("--until", typed.until)):
-        found += _odd_keys(option, _COMPARED.findall(text or ""), feeds)
-    return (*found, *_odd_keys("--fields", (typed.fields or "").split(","), feeds))
+        found += _odd_keys(option, _COMPARED.findall(text or ""), feeds, ours)
+    return (*found, *_odd_keys("--fields", (typed.fields or "").split(","), feeds, ours))
 
 
 _COMPARED = re.compile(r"([A-Za-z_][\w.]*)\s*[=!<>]")
 
 
-def _odd_keys(option: str, names: Sequence[str], feeds: Sequence[str]) -> list[str]:
+def _odd_keys(option: str, names: Sequence[str], feeds: Sequence[str], ours: Set[str]) -> list[str]:
     """Keys that no message of the feeds is known to have. The venue may add some: no error."""
     columns = [csv_columns(feed) for feed in feeds if feed in FEEDS]
     if len(columns) < len(feeds):
         return []
-    known = {name.split(".")[0] for each in columns for name in each} | _OF_ALL
+    known = {name.split(".")[0] for each in columns for name in each} | _OF_ALL | ours
     for feed in feeds:
         known |= set(FEEDS[feed].entries)
     return [
@@ -362,6 +432,8 @@ def _odd_keys(option: str, names: Sequence[str], feeds: Sequence[str]) -> list[s
     ]
 
 
+# Keys that lines about books have and their messages have not.
+_OF_BOOK_LINES = frozenset({"spread", "mid", "stale"})
 # Keys of every message, and of balances, which the columns spell otherwise.
 _OF_ALL = frozenset({"feed", "received_ns", "account", "holding", "futures", "flex_futures"})
 

@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Itera
 from contextlib import aclosing
 from typing import Any, Protocol
 
+from kfws.cli.booklines import BookLines
 from kfws.cli.narrator import Narrator
 from kfws.cli.outlet import Drawn, Outlet
 from kfws.cli.plan import Output, Plan
@@ -87,6 +88,7 @@ class Run:
             products=frozenset(plan.products),
             asked=frozenset(plan.feeds),
         )
+        self._lines = self._book_lines()
         self._loop = asyncio.get_running_loop()
         self._started_at = self._last_at = self._loop.time()
         self._at_work: asyncio.Task[None] | None = None
@@ -95,6 +97,14 @@ class Run:
         self._left = plan.count
         self._matched = False
         self._totals = Totals()
+
+    def _book_lines(self) -> BookLines | None:
+        """Where somebody gets lines about books, or they are counted or looked at."""
+        plan = self._plan
+        wanted = plan.count is not None or plan.until is not None or plan.where is not None
+        if plan.look is None or (len(self._drawn) == len(self._outlets) and not wanted):
+            return None
+        return BookLines(plan.look)
 
     async def run(self, source: Source) -> None:
         """Streams until a limit, a signal, or an error; then flushes and closes all outputs.
@@ -161,6 +171,9 @@ class Run:
     # One batch
 
     def _take(self, events: list[Event]) -> None:
+        self._pass_on(events if self._lines is None else self._lines.fold(events), events)
+
+    def _pass_on(self, events: list[Event], came: list[Event]) -> None:
         events, chosen = self._cut(events, self._selection.choose(events))
         self._narrator.go_on()
         messages = [each for each in chosen if type(each) is Data]
@@ -169,15 +182,18 @@ class Run:
             self._totals.passed_on(messages)
         if len(messages) < len(events):
             self._look_at(events)
-        self._write(events, chosen)
+        self._write(events, chosen, came)
         self._drop_those_gone()
         if self._plan.strict:
             _be_strict(events)
 
-    def _write(self, events: list[Event], chosen: list[Event]) -> None:
+    def _write(self, events: list[Event], chosen: list[Event], came: list[Event]) -> None:
         """To every output, whatever becomes of one of them."""
         for output, outlet in self._outlets:
-            batch = _for_raw(events, chosen) if output.format == "raw" else chosen
+            if self._lines is not None and isinstance(outlet, Drawn):
+                batch = came  # a ladder shows as many levels as fit
+            else:
+                batch = _for_raw(events, chosen) if output.format == "raw" else chosen
             self._put(outlet, batch)
         self._raise_failure()
 
@@ -263,6 +279,8 @@ class Run:
         yield self._sync_files()
         if self._drawn:
             yield self._draw(source)
+        if self._lines is not None and self._plan.look is not None and self._plan.look.every_s:
+            yield self._sample(self._lines, self._plan.look.every_s)
         if self._plan.duration_s is not None:
             yield self._end_after(self._plan.duration_s)
         if self._plan.timeout_s is not None:
@@ -285,6 +303,18 @@ class Run:
             except OutputError as exc:
                 self._end(exc)
             await asyncio.sleep(DRAW_EVERY_S)
+
+    async def _sample(self, lines: BookLines, every_s: float) -> None:
+        while not self._is_over:
+            await asyncio.sleep(every_s)
+            try:
+                if told := lines.sample():
+                    self._pass_on(told, [])
+            except KfwsError as exc:
+                self._end(exc)
+        # The limit was reached here, and the pump does not know of it.
+        if self._at_work is not None:
+            self._at_work.cancel()
 
     async def _end_after(self, duration_s: float) -> None:
         await asyncio.sleep(duration_s)

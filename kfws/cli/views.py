@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kfws.cli.env import Env
-from kfws.cli.plan import Plan
+from kfws.cli.plan import Look, Plan
 from kfws.cli.talk import Talk
 from kfws.cli.terminal import TerminalOutlet
 from kfws.sinks.display import Display, View
@@ -18,8 +18,13 @@ __all__ = ["on_terminal", "views_of"]
 
 def views_of(plan: Plan, env: Env) -> list[View]:
     """Feeds whose messages replace each other stand; all others roll above them."""
+    from kfws.sinks.ladder import Ladder
     from kfws.sinks.roll import Roll
 
+    if plan.feeds == ("book",):
+        look = plan.look or Look()
+        paint = Paint(env.color(plan.color))
+        return [Ladder(plan.products, paint=paint, depth=look.depth, steps=look.steps)]
     return [Roll(plan.feeds, paint=Paint(env.color(plan.color)), zone=env.zone(plan.utc))]
 
 

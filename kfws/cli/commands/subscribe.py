@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kfws.cli.outlet import Outlet, Sink
-    from kfws.cli.plan import Output, Plan
+    from kfws.cli.plan import Output, Plan, Typed
     from kfws.cli.stream import Source
     from kfws.cli.talk import Talk
     from kfws.protocol.auth import Credentials
 
-__all__ = ["subscribe"]
+__all__ = ["stream", "subscribe"]
 
 Feeds = Annotated[
     str,
@@ -92,13 +92,11 @@ def subscribe(
 
         kfws subscribe ticker PF_XBTUSD --env sim -n 1
     """
-    import asyncio
-
-    from kfws.cli.plan import Typed, make_plan
+    from kfws.cli.plan import Typed
 
     world: Env = context.obj
     talk = world.speak(verbose=verbose, quiet=quiet, debug=debug, log_format=log_format)
-    plan = make_plan(
+    stream(
         Typed(
             feeds=feeds,
             products=products or (),
@@ -132,13 +130,31 @@ def subscribe(
             buffer=buffer,
             on_full=on_full,
         ),
-        stdout_is_terminal=world.stdout_is_terminal,
-        read_text=world.read_text,
+        world,
+        talk,
+        credentials=credentials,
+        credentials_command=credentials_command,
     )
+
+
+def stream(
+    typed: Typed,
+    env: Env,
+    talk: Talk,
+    *,
+    credentials: str | None = None,
+    credentials_command: str | None = None,
+) -> None:
+    """Makes the plan of what was typed, and runs it to its end."""
+    import asyncio
+
+    from kfws.cli.plan import make_plan
+
+    plan = make_plan(typed, stdout_is_terminal=env.stdout_is_terminal, read_text=env.read_text)
     for warning in plan.warnings:
         talk.say("warning", "plan", warning)
-    key = world.credentials(plan, file=credentials, command=credentials_command)
-    asyncio.run(_run(plan, key, world, talk))
+    key = env.credentials(plan, file=credentials, command=credentials_command)
+    asyncio.run(_run(plan, key, env, talk))
 
 
 async def _run(plan: Plan, key: Credentials | None, env: Env, talk: Talk) -> None:
