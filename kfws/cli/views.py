@@ -8,6 +8,7 @@ from kfws.cli.env import Env
 from kfws.cli.plan import Plan
 from kfws.cli.talk import Talk
 from kfws.cli.terminal import TerminalOutlet
+from kfws.sinks.columns import BOARD
 from kfws.sinks.display import Display, View
 from kfws.sinks.paint import Paint
 from kfws.sinks.screen import Size
@@ -17,10 +18,37 @@ __all__ = ["on_terminal", "views_of"]
 
 
 def views_of(plan: Plan, env: Env) -> list[View]:
-    """Feeds whose messages replace each other stand; all others roll above them."""
+    """Feeds whose messages say what is stand as boards; all others roll above them."""
+    from kfws.sinks.board import Board
     from kfws.sinks.roll import Roll
 
-    return [Roll(plan.feeds, paint=Paint(env.color(plan.color)), zone=env.zone(plan.utc))]
+    paint, zone = Paint(env.color(plan.color)), env.zone(plan.utc)
+    views: list[View] = []
+    rolling = tuple(feed for feed in plan.feeds if feed not in BOARD)
+    if rolling or plan.events:
+        views.append(
+            Roll(
+                rolling,
+                paint=paint,
+                zone=zone,
+                products=plan.products,
+                fields=plan.fields,
+                events=plan.events,
+            )
+        )
+    for feed in plan.feeds:
+        if feed in BOARD:
+            views.append(
+                Board(
+                    feed,
+                    paint=paint,
+                    zone=zone,
+                    order=plan.products,
+                    sort=plan.sort,
+                    fields=plan.fields,
+                )
+            )
+    return views
 
 
 def on_terminal(views: Sequence[View], plan: Plan, env: Env, talk: Talk) -> TerminalOutlet:
