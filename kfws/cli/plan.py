@@ -18,7 +18,7 @@ from kfws.errors import UsageError
 from kfws.protocol.auth import is_loopback
 from kfws.protocol.feeds import FEEDS, nearest, spelled
 from kfws.protocol.products import is_glob, is_well_formed
-from kfws.sinks.columns import csv_columns, table_columns
+from kfws.sinks.columns import BOARD, csv_columns, named, table_columns
 
 __all__ = ["Look", "Output", "Plan", "Typed", "TypedLook", "make_plan"]
 
@@ -177,6 +177,7 @@ def make_plan(typed: Typed, *, stdout_is_terminal: bool, read_text: Callable[[st
     fields = _fields(typed.fields)
     ours = _OF_BOOK_LINES if typed.look else frozenset()
     _check_fields(fields, feeds, outputs, ours)
+    _check_sort(typed.sort, feeds, outputs)
     venue, url = _place(typed, feeds)
     return Plan(
         feeds=feeds,
@@ -398,6 +399,23 @@ def _check_columns(
                 f"{', '.join(feeds)} has no column {name}",
                 hint=f"columns: {','.join(sorted(known))}",
             )
+
+
+def _check_sort(typed: str | None, feeds: Sequence[str], outputs: Sequence[Output]) -> None:
+    if typed is None:
+        return
+    boards = [BOARD[feed] for feed in feeds if feed in BOARD]
+    if not boards or all(output.format is not Format.table for output in outputs):
+        raise UsageError(
+            "--sort orders the rows of a live table; there is none",
+            hint="it is for feeds such as ticker on a terminal",
+        )
+    if not any(named(typed.removeprefix("-"), board) for board in boards):
+        titles = [column.title.lower() for board in boards for column in board]
+        raise UsageError(
+            f"--sort {typed}: there is no such column",
+            hint=f"columns: {', '.join(dict.fromkeys(titles))}",
+        )
 
 
 def _warnings(

@@ -8,6 +8,7 @@ from kfws.cli.env import Env
 from kfws.cli.plan import Look, Plan
 from kfws.cli.talk import Talk
 from kfws.cli.terminal import TerminalOutlet
+from kfws.sinks.columns import BOARD
 from kfws.sinks.display import Display, View
 from kfws.sinks.paint import Paint
 from kfws.sinks.screen import Size
@@ -17,15 +18,49 @@ __all__ = ["on_terminal", "views_of"]
 
 
 def views_of(plan: Plan, env: Env) -> list[View]:
-    """Feeds whose messages replace each other stand; all others roll above them."""
+    """Feeds whose messages say what is stand as boards, books as ladders; all others roll above
+    them, and so do the messages of books where not all of them are wanted."""
+    from kfws.sinks.board import Board
     from kfws.sinks.ladder import Ladder
     from kfws.sinks.roll import Roll
 
-    if plan.feeds == ("book",):
-        look = plan.look or Look()
-        paint = Paint(env.color(plan.color))
-        return [Ladder(plan.products, paint=paint, depth=look.depth, steps=look.steps)]
-    return [Roll(plan.feeds, paint=Paint(env.color(plan.color)), zone=env.zone(plan.utc))]
+    paint, zone = Paint(env.color(plan.color)), env.zone(plan.utc)
+    views: list[View] = []
+    standing = {*BOARD, "book"} if _shows_books(plan) else {*BOARD}
+    rolling = tuple(feed for feed in plan.feeds if feed not in standing)
+    if rolling or plan.events:
+        views.append(
+            Roll(
+                rolling,
+                paint=paint,
+                zone=zone,
+                products=plan.products,
+                fields=plan.fields,
+                events=plan.events,
+            )
+        )
+    for feed in plan.feeds:
+        if feed == "book" and feed in standing:
+            look = plan.look or Look()
+            views.append(Ladder(plan.products, paint=paint, depth=look.depth, steps=look.steps))
+        elif feed in BOARD:
+            views.append(
+                Board(
+                    feed,
+                    paint=paint,
+                    zone=zone,
+                    order=plan.products,
+                    sort=plan.sort,
+                    fields=plan.fields,
+                )
+            )
+    return views
+
+
+def _shows_books(plan: Plan) -> bool:
+    """Whether a book can be made of what is passed on."""
+    whole = plan.where is None and plan.snapshots and not plan.fields
+    return plan.look is not None or whole
 
 
 def on_terminal(views: Sequence[View], plan: Plan, env: Env, talk: Talk) -> TerminalOutlet:

@@ -25,7 +25,8 @@ class View(Protocol):
         ...
 
     def above(self, now_ns: int, size: Size) -> list[str]:
-        """Lines that came since the last time and scroll away above the picture."""
+        """Lines that came since the last time and scroll away above the picture, where
+        ``size.lines`` of them can be seen."""
         ...
 
     def rows(self, now_ns: int, size: Size) -> list[str]:
@@ -59,17 +60,18 @@ class Display:
 
         ``buffered``: bytes that came and have not been handed to us yet.
         """
-        rows = self._rows(now_ns, Size(size.columns, size.lines - 1))
         status = self._status.line(now_ns, size.columns, buffered=buffered)
-        return self._screen.show(self._above(now_ns, size), [*rows, status], size)
+        rows = [*self._rows(now_ns, Size(size.columns, size.lines - 1)), status]
+        return self._screen.show(self._above(now_ns, size, rows), rows, size)
 
     def leave(self, now_ns: int, size: Size) -> bytes:
         """The last picture, which stays on the terminal, without the status line."""
         rows = self._rows(now_ns, size)
-        return self._screen.leave(self._above(now_ns, size), rows, size)
+        return self._screen.leave(self._above(now_ns, size, rows), rows, size)
 
-    def _above(self, now_ns: int, size: Size) -> list[str]:
-        lines = [line for view in self._views for line in view.above(now_ns, size)]
+    def _above(self, now_ns: int, size: Size, rows: list[str]) -> list[str]:
+        room = Size(size.columns, size.lines - len(rows))
+        lines = [line for view in self._views for line in view.above(now_ns, room)]
         said, self._said = self._said, []
         return lines + said
 

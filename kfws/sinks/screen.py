@@ -70,9 +70,9 @@ class Screen:
     def _anew(self, above: Sequence[str], rows: Sequence[str]) -> str:
         """The whole picture, over the old one, with lines before it."""
         up = f"\x1b[{len(self._shown) - 1}A" if len(self._shown) > 1 else ""
-        lines = "".join(f"{_CLEAR_LINE}{line}\r\n" for line in above)
+        lines = "".join(f"{line}\r\n" for line in above)
         if lines:
-            lines = f"{_WRAPPED}{lines}{_CUT}"
+            lines = f"{_CLEAR_BELOW}{_WRAPPED}{lines}{_CUT}"
         first = "".join(f"{_CLEAR_LINE}{row}\r\n" for row in rows[:-1])
         # Cleared before it is written: behind a full row the cursor stands on its last letter.
         last = f"{_CLEAR_BELOW}{rows[-1] if rows else ''}"

@@ -88,7 +88,7 @@ def test_of_past_trades_the_last_ten_are_shown_oldest_first_and_dim() -> None:
     trades = [{"side": "buy", "price": 1.0, "qty": 1, "seq": 100 - n} for n in range(100)]
     payload = orjson.dumps({"feed": "trade_snapshot", "product_id": "PF_XBTUSD", "trades": trades})
     lines = _lines(_table(width=100, color=True), [data(payload)])
-    assert "… 90 earlier trades of PF_XBTUSD in the snapshot" in lines[1]
+    assert "… 90 earlier in the snapshot of trade PF_XBTUSD" in lines[1]
     assert [int(_ANSI.sub("", line).split()[-1]) for line in lines[2:]] == list(range(91, 101))
     assert all(line.startswith("\x1b[2m") and "\x1b[32m" not in line for line in lines[1:])
 

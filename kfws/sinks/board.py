@@ -1,0 +1,486 @@
+"""One row per product, position, order or wallet, as it stands now.
+
+Messages are kept as they come and decoded when the board is drawn, the latest of each product
+alone; a row is written again only when it says something else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import tzinfo
+
+from msgspec import Raw
+
+from kfws.protocol.events import Closed, Data, Event, Opened, Redial
+from kfws.sinks import columns
+from kfws.sinks.clock import moment, time_left
+from kfws.sinks.columns import SIDES, Column, Row, printable, text_of
+from kfws.sinks.digits import decimals, figure, grouped, percent
+from kfws.sinks.paint import Paint, cells, fit
+from kfws.sinks.screen import Size
+
+__all__ = ["Board"]
+
+FLASH_NS = 600_000_000
+SORT_EVERY_NS = 1_000_000_000
+SECOND_NS = 1_000_000_000
+GAP = "  "
+TREND_WIDEST = 24
+# The trend shows the last minutes: its samples move apart until they are so far from each other.
+TREND_SLOWEST_NS = 15 * SECOND_NS
+SIZE_DIGITS = 6
+NARROWEST_TEXT = 10
+BARS = "▁▂▃▄▅▆▇█"
+
+
+class Trend:
+    """A number over the last minutes. When its samples are too many, every other one goes."""
+
+    def __init__(self) -> None:
+        self._samples: list[float] = []
+        self._every_ns = SECOND_NS
+        self._next_ns = 0
+
+    def add(self, value: float, now_ns: int) -> None:
+        if now_ns < self._next_ns and self._samples:
+            self._samples[-1] = value
+            return
+        self._samples.append(value)
+        self._next_ns = now_ns + self._every_ns
+        if len(self._samples) > 2 * TREND_WIDEST:
+            if self._every_ns < TREND_SLOWEST_NS:
+                del self._samples[-2::-2]
+                self._every_ns *= 2
+            else:
+                del self._samples[0]
+
+    def bars(self, width: int) -> str:
+        shown = self._samples[-width:]
+        if not shown:
+            return ""
+        low, high = min(shown), max(shown)
+        step = (high - low) / (len(BARS) - 1) or 1.0
+        middle = high == low
+        return "".join(BARS[3 if middle else round((each - low) / step)] for each in shown)
+
+    @property
+    def direction(self) -> int:
+        """1 when it rose, -1 when it fell, else 0."""
+        if len(self._samples) < 2:
+            return 0
+        return (self._samples[-1] > self._samples[0]) - (self._samples[-1] < self._samples[0])
+
+
+class State:
+    """What a feed says of each thing: its messages, folded. Keys tell the things apart."""
+
+    def __init__(self, feed: str) -> None:
+        self._feed = feed
+        self._latest: dict[str | None, Data] = {}
+        self._queue: list[Data] = []
+        self._is_folded = feed in _FOLDED
+        self.rows: dict[str, Row] = {}
+        self.heard = False
+
+    def take(self, message: Data) -> None:
+        """A message that replaces the one before it is not even looked at."""
+        if self._is_folded:
+            self._queue.append(message)
+        else:
+            self._latest[message.product] = message
+
+    def news(self) -> list[tuple[str, Row, int]]:
+        """Key, row and arrival of what came since the last time, the latest of each thing."""
+        latest, self._latest = self._latest, {}
+        queue, self._queue = self._queue, []
+        self.heard |= bool(latest or queue)
+        found: dict[str, int] = {}
+        for message in [*latest.values(), *queue]:
+            found |= dict.fromkeys(self._fold(message), message.received_ns)
+        return [(key, self.rows[key], at) for key, at in found.items() if key in self.rows]
+
+    def _fold(self, data: Data) -> list[str]:
+        """The keys of the rows that the message changed."""
+        message = columns.read(data.payload)
+        if self._feed in _BY_PRODUCT:
+            key = data.product or ""
+            self.rows[key] = message
+            return [key]
+        entries = columns.entries(self._feed, message)
+        if data.kind == "snapshot" or self._feed in _WHOLE:
+            self.rows.clear()
+        cancelled = message.get("is_cancel") == Raw(b"true")
+        changed = []
+        for row in columns.rows(message, entries) if entries or "order_id" in message else []:
+            key = _key(row)
+            if cancelled:
+                self.rows.pop(key, None)
+                continue
+            self.rows[key] = self.rows.get(key, {}) | row
+            changed.append(key)
+        return changed
+
+
+_BY_PRODUCT = frozenset({"ticker", "ticker_lite"})
+_WHOLE = frozenset({"open_positions", "account_balances_and_margins"})
+_FOLDED = frozenset({"open_orders", "open_orders_verbose", "balances"})
+
+
+def _key(row: Row) -> str:
+    """What tells the rows of a feed apart: an order its id, a wallet its place and name."""
+    names = ("order_id",) if "order_id" in row else ("section", "name", "instrument")
+    return " ".join(text_of(row[name]) for name in names if name in row)
+
+
+class Cell:
+    """What stands in one column of one row."""
+
+    __slots__ = ("arrow", "moved_ns", "places", "style", "text", "token", "value")
+
+    def __init__(self) -> None:
+        self.token: Raw | None = None
+        self.text = ""
+        self.style = ""
+        self.value: float | None = None
+        self.arrow = ""
+        """``▲`` or ``▼``: how a price moved last."""
+        self.moved_ns = 0
+        self.places = 0
+        """The most digits behind the point so far: a column of a row keeps its precision."""
+
+
+class Line:
+    """One row of the board: its cells, and the text that was made of them."""
+
+    def __init__(self, board: tuple[Column, ...], places: int | None) -> None:
+        self._columns = board
+        self._fixed = places
+        self._places = places or 0
+        self._trend = Trend()
+        self._second = 0
+        self.cells = [Cell() for _ in board]
+        self.row: Row | None = None
+        self.at_ns = 0
+        self.is_new = True
+        """Whether the row says something that its text does not say yet."""
+        self.text = ""
+        self.flashes = False
+
+    def update(self, row: Row, at_ns: int) -> None:
+        """Another message came; its cells are written when somebody looks."""
+        self.row, self.at_ns, self.is_new = row, at_ns, True
+
+    def look(self, now_ns: int, zone: tzinfo) -> bool:
+        """Brings the cells up to date; whether the text has to be made again."""
+        second = now_ns // SECOND_NS
+        ticked, self._second = second != self._second, second
+        was_flashing, self.flashes = self.flashes, False
+        if self.is_new and self.row is not None and self._fixed is None:
+            self._places = max(self._places, *(_decimals(self.row, key) for key in _EXACT))
+        for column, cell in zip(self._columns, self.cells, strict=True):
+            if self.is_new or (ticked and column.form in ("trend", "until")):
+                self._write(column, cell, now_ns, zone)
+            self.flashes |= now_ns - cell.moved_ns < FLASH_NS
+        changed = self.is_new or ticked or was_flashing != self.flashes
+        self.is_new = False
+        return changed
+
+    def _write(self, column: Column, cell: Cell, now_ns: int, zone: tzinfo) -> None:
+        row = self.row or {}
+        if column.form == "spread":
+            cell.value = _spread(row, column.keys)
+            cell.text = "" if cell.value is None else f"{cell.value:,.2f}bp"
+            return
+        token = next((row[key] for key in column.keys if key in row), None)
+        if column.form == "trend":
+            self._write_trend(cell, token, now_ns)
+            return
+        if token == cell.token and column.form not in ("until", "price"):
+            return
+        text = "" if token is None else text_of(token)
+        self._write_value(column, cell, text, now_ns, zone)
+        if column.form == "price" and token != cell.token:
+            self._move(cell, text, now_ns)
+        cell.token = token
+
+    def _write_value(
+        self, column: Column, cell: Cell, text: str, now_ns: int, zone: tzinfo
+    ) -> None:
+        match column.form:
+            case "price":
+                cell.text = grouped(text, self._places) if _is_exact(self.row) else _rounded(text)
+            case "size" | "signed":
+                cell.places = max(cell.places, decimals(text))
+                cell.text = _rounded(text, cell.places)
+                if column.form == "signed":
+                    cell.text, cell.style = _signed(text, cell.text)
+            case "percent":
+                cell.text, cell.style = percent(text, 2), _sign_style(text)
+            case "ratio":
+                cell.text, cell.style = percent(text, 4, factor=100), _sign_style(text)
+            case "until":
+                cell.text = time_left(text, now_ns)
+            case "side":
+                cell.text = SIDES.get(text, printable(text))
+                cell.style = {"buy": "green", "sell": "red"}.get(cell.text, "")
+            case "time" | "moment":
+                cell.text = printable(moment(text, self.at_ns, zone))
+            case _:
+                cell.text = printable(text)
+
+    def _write_trend(self, cell: Cell, token: Raw | None, now_ns: int) -> None:
+        number = None if token is None else figure(text_of(token))
+        if number is not None:
+            self._trend.add(float(number), now_ns)
+        cell.text = self._trend.bars(TREND_WIDEST)
+        cell.style = {1: "green", -1: "red"}.get(self._trend.direction, "")
+
+    def _move(self, cell: Cell, text: str, now_ns: int) -> None:
+        number = figure(text)
+        value = None if number is None else float(number)
+        if value is not None and cell.value is not None and value != cell.value:
+            cell.arrow = "▲" if value > cell.value else "▼"
+            cell.moved_ns = now_ns
+        cell.value = value
+
+
+# Prices as the venue trades them: their digits say the precision of all prices of a product.
+_EXACT = ("bid", "ask", "last", "limit_price", "stop_price")
+
+
+def _is_exact(row: Row | None) -> bool:
+    return row is not None and any(key in row for key in _EXACT)
+
+
+def _decimals(row: Row, key: str) -> int:
+    return decimals(text_of(row[key])) if key in row else 0
+
+
+def _rounded(text: str, places: int = 12) -> str:
+    """As many digits as an eye takes in, but never digits before the point."""
+    number = figure(text)
+    if number is None:
+        return printable(text)
+    before = max(1, number.adjusted() + 1) if number else 1
+    for unit, digits in (("T", 12), ("B", 9)):
+        if before > max(digits, 10):
+            return f"{number.scaleb(-digits):,.{max(0, SIZE_DIGITS - before + digits)}f}{unit}"
+    return grouped(text, max(0, min(places, SIZE_DIGITS - before)))
+
+
+def _signed(text: str, shown: str) -> tuple[str, str]:
+    style = _sign_style(text)
+    return f"+{shown}" if style == "green" else shown, style
+
+
+def _sign_style(text: str) -> str:
+    number = figure(text)
+    if not number:
+        return ""
+    return "green" if number > 0 else "red"
+
+
+def _spread(row: Row, keys: tuple[str, ...]) -> float | None:
+    """Between bid and ask, in hundredths of a percent of the middle."""
+    bid, ask = (figure(text_of(row[key])) if key in row else None for key in keys)
+    if not bid or not ask or bid + ask <= 0:
+        return None
+    return float((ask - bid) / (ask + bid) * 20_000)
+
+
+class Board:
+    """A view of one feed whose messages say what is.
+
+    ``order``: products in the order asked for; ``sort``: the title or key of a column, with ``-``
+    in front the greatest first; ``places``: digits behind the point of prices, where known.
+    """
+
+    def __init__(
+        self,
+        feed: str,
+        *,
+        paint: Paint,
+        zone: tzinfo,
+        order: Sequence[str] = (),
+        sort: str | None = None,
+        fields: Sequence[str] = (),
+        places: Mapping[str, int] | None = None,
+    ) -> None:
+        self._feed = feed
+        self._paint = paint
+        self._zone = zone
+        self._places = places or {}
+        self._columns = columns.board_columns(feed, fields)
+        self._state = State(feed)
+        self._lines: dict[str, Line] = {}
+        self._asked = {product: place for place, product in enumerate(order)}
+        self._sort = _sorted_by(sort, self._columns)
+        self._keys: list[str] = []
+        self._sorted_ns = 0
+        self._widths = [max(len(column.title), column.width) for column in self._columns]
+        self._layout: list[tuple[int, int]] = []
+        """The columns that are shown, by their place, with their widths."""
+        self._open: set[int] = set()
+        self._lost_ns = 0
+
+    def take(self, events: Sequence[Event]) -> None:
+        for event in events:
+            if type(event) is Data:
+                if event.feed == self._feed:
+                    self._state.take(event)
+            elif isinstance(event, Opened):
+                self._open.add(event.connection)
+            elif isinstance(event, Closed):
+                self._open.discard(event.connection)
+            elif isinstance(event, Redial) and not self._open:
+                self._lost_ns = event.received_ns
+
+    def above(self, now_ns: int, size: Size) -> list[str]:
+        return []
+
+    def rows(self, now_ns: int, size: Size) -> list[str]:
+        self._take_news()
+        self._order(now_ns)
+        if not self._keys:
+            what = "none" if self._state.heard else f"waiting for the first {self._feed}"
+            return [self._paint("dim", fit(what, min(len(what), size.columns)))]
+        most = size.lines - 1
+        hidden = len(self._keys) - most
+        shown = self._keys[: most - 1] if hidden > 0 else self._keys
+        looked = [(line := self._lines[key], line.look(now_ns, self._zone)) for key in shown]
+        again = self._lay_out(size.columns, [line for line, changed in looked if changed])
+        for line, changed in looked:
+            if changed or again or self._lost_ns:
+                line.text = self._text(line, now_ns)
+        found = [self._header(), *(line.text for line, _ in looked)]
+        if hidden > 0:
+            more = f"… {hidden + 1:,} more"
+            found.append(self._paint("dim", fit(more, min(len(more), size.columns))))
+        return found[: size.lines]
+
+    def _take_news(self) -> None:
+        for key, row, at_ns in self._state.news():
+            line = self._lines.get(key)
+            if line is None:
+                line = self._lines[key] = Line(self._columns, self._places.get(key))
+            line.update(row, at_ns)
+
+    def _order(self, now_ns: int) -> None:
+        rows = self._state.rows
+        if len(self._lines) != len(rows):
+            self._lines = {key: line for key, line in self._lines.items() if key in rows}
+        if set(self._keys) != rows.keys():
+            late = len(self._asked)
+            self._keys = sorted(rows, key=lambda key: self._asked.get(key, late))
+            self._sorted_ns = 0
+        # Rows that change places ten times a second cannot be read.
+        if self._sort is not None and now_ns - self._sorted_ns >= SORT_EVERY_NS:
+            self._sorted_ns = now_ns
+            column, falling = self._sort
+            self._keys.sort(key=lambda key: _weight(rows[key], column, falling))
+
+    # ── layout ──
+
+    def _lay_out(self, width: int, changed: Iterable[Line]) -> bool:
+        """Makes room for what the rows say; whether the columns are others now."""
+        widths = self._widths
+        for line in changed:
+            for place, cell in enumerate(line.cells):
+                if (taken := _taken(self._columns[place], cell)) > widths[place]:
+                    widths[place] = taken
+        layout = _fitting(self._columns, widths, width)
+        again = layout != self._layout
+        self._layout = layout
+        return again
+
+    def _header(self) -> str:
+        sorted_by = self._sort[0] if self._sort else None
+        titles = []
+        for place, width in self._layout:
+            column = self._columns[place]
+            arrow = ("↓" if self._sort[1] else "↑") if self._sort and column is sorted_by else ""
+            title = fit(f"{arrow}{column.title}", width - _arrow_cells(column), right=column.right)
+            titles.append(title + " " * _arrow_cells(column))
+        return self._paint("bold", GAP.join(titles).rstrip())
+
+    def _text(self, line: Line, now_ns: int) -> str:
+        is_stale = line.at_ns <= self._lost_ns
+        parts = [self._cell(line.cells[place], place, width) for place, width in self._layout]
+        if is_stale:
+            parts = [fit(f"~{parts[0]}".rstrip(), self._layout[0][1]), *parts[1:]]
+            return self._paint("dim", GAP.join(parts).rstrip())
+        for number, (place, _) in enumerate(self._layout):
+            parts[number] = self._styled(line.cells[place], parts[number], place, now_ns)
+        return GAP.join(parts)
+
+    def _cell(self, cell: Cell, place: int, width: int) -> str:
+        """The plain text, as wide as the column; an arrow has a place of its own."""
+        column = self._columns[place]
+        if column.form == "trend":
+            return fit(cell.text[-width:], width)
+        room = width - _arrow_cells(column)
+        text = fit(cell.text, room, right=column.right)
+        return f"{text}{cell.arrow or ' '}" if column.form == "price" else text
+
+    def _styled(self, cell: Cell, text: str, place: int, now_ns: int) -> str:
+        if self._columns[place].form != "price":
+            style = cell.style or ("bold" if place == 0 else "")
+            return self._paint(style, text) if style else text
+        if not cell.arrow:
+            return text
+        style = "green" if cell.arrow == "▲" else "red"
+        if now_ns - cell.moved_ns < FLASH_NS:
+            return self._paint(f"bold reverse {style}", text)
+        return text[:-1] + self._paint(style, text[-1])
+
+
+def _arrow_cells(column: Column) -> int:
+    return 1 if column.form == "price" else 0
+
+
+def _taken(column: Column, cell: Cell) -> int:
+    if column.form == "trend":
+        return column.width
+    return cells(cell.text) + _arrow_cells(column)
+
+
+def _fitting(board: Sequence[Column], widths: Sequence[int], width: int) -> list[tuple[int, int]]:
+    """The most important columns that fit, in their order, with their widths.
+
+    What is left over is the trend's; a text that ends the row is narrowed before it is dropped.
+    """
+    chosen: dict[int, int] = {}
+    left = width
+    for place in sorted(range(len(board)), key=lambda place: board[place].rank):
+        gap = len(GAP) if chosen else 0
+        wanted = widths[place] if chosen else min(widths[place], width)
+        if wanted + gap > left and board[place].form == "text" and left - gap >= NARROWEST_TEXT:
+            wanted = left - gap
+        if wanted + gap <= left:
+            chosen[place] = wanted
+            left -= wanted + gap
+    for place in chosen:
+        if board[place].form == "trend":
+            chosen[place] = min(TREND_WIDEST, chosen[place] + left)
+    return sorted(chosen.items())
+
+
+def _sorted_by(typed: str | None, board: Sequence[Column]) -> tuple[Column, bool] | None:
+    """The column that was typed, and whether the greatest comes first."""
+    if typed is None:
+        return None
+    found = columns.named(typed.removeprefix("-"), board)
+    return None if found is None else (found, typed.startswith("-"))
+
+
+def _weight(row: Row, column: Column, falling: bool) -> tuple[bool, float, str]:
+    """For sorting: numbers by size, texts by the alphabet, what is missing last."""
+    if column.form == "spread":
+        value = _spread(row, column.keys)
+        return value is None, (value or 0.0) * (-1 if falling else 1), ""
+    token = next((row[key] for key in column.keys if key in row), None)
+    text = "" if token is None else text_of(token)
+    number = figure(text)
+    if number is None:
+        return not text, 0.0, text
+    return False, float(number) * (-1 if falling else 1), ""
