@@ -34,7 +34,6 @@ from kfws.protocol.events import (
 )
 from tests.cli.test_talk import Paper
 
-
 # Local time of day of one nanosecond after the epoch.
 CLOCK = datetime.fromtimestamp(0).astimezone().strftime("%H:%M:%S.000")
 
@@ -227,9 +226,7 @@ def gap(**changes: Any) -> Gap:
             "duplicate: book PF_A 7 came before; left out",
         ),
         (
-            Restart(
-                received_ns=1, feed="book", product="PF_A", last=9, seq=2, from_ns=1, to_ns=1
-            ),
+            Restart(received_ns=1, feed="book", product="PF_A", last=9, seq=2, from_ns=1, to_ns=1),
             f"book PF_A: the venue counts anew, 9 then 2; how far it went between {CLOCK} "
             f"and {CLOCK} nobody can prove",
         ),
