@@ -313,11 +313,11 @@ def _step(typed: TypedLook, product: str) -> Decimal:
         )
     try:
         tick = Decimal(typed.tick)
-    except InvalidOperation:
-        tick = Decimal(0)
-    if not _SMALLEST_TICK <= tick <= _LARGEST_TICK:
-        raise UsageError(f"--tick {typed.tick} is no tick size", hint="e.g. 0.5")
-    return tick * (typed.group or 1)
+        if _SMALLEST_TICK <= tick <= _LARGEST_TICK:
+            return tick * (typed.group or 1)
+    except InvalidOperation:  # no number, or nan
+        pass
+    raise UsageError(f"--tick {typed.tick} is no tick size", hint="e.g. 0.5")
 
 
 _SMALLEST_TICK, _LARGEST_TICK = Decimal("1e-15"), Decimal("1e15")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kfws.cli.choices import Format, VenueName
-from kfws.cli.plan import Output, Plan, Typed, make_plan
+from kfws.cli.plan import Look, Output, Plan, Typed, TypedLook, make_plan
 from kfws.errors import UsageError
 from kfws.protocol.feeds import FEEDS
 
@@ -539,3 +540,55 @@ def test_renewal_is_for_connections_side_by_side() -> None:
 def test_a_buffer_holds_a_frame_at_least() -> None:
     assert planned(buffer="64kB").buffer_bytes == 64_000
     assert "--buffer 64 is 64 bytes" in refused(buffer="64")
+
+
+# Books
+
+
+def looked(products: tuple[str, ...] = ("PF_XBTUSD",), **typed: Any) -> Look:
+    look = planned("book", products, look=TypedLook(**typed)).look
+    assert look is not None
+    return look
+
+
+def test_only_the_book_command_looks_at_books() -> None:
+    assert planned("book").look is None
+    assert looked() == Look()
+
+
+def test_a_look_has_depth_and_rhythm() -> None:
+    assert looked(depth=1, every="100ms") == Look(1, {}, 0.1)
+
+
+def test_groups_are_so_many_ticks_of_each_product() -> None:
+    steps = {"PF_XBTUSD": Decimal("5.0"), "PF_ETHUSD": Decimal("5.0")}
+    assert looked((*steps,), group=10, tick="0.5").steps == steps
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ({"group": 10}, "the tick size of PF_XBTUSD is not known"),
+        ({"tick": "0.5"}, "--tick is the size of a step of --group"),
+        *(
+            ({"group": 10, "tick": tick}, f"--tick {tick} is no tick size")
+            for tick in ("", "x", "0", "-1", "nan", "inf", "1e-40", "1e40")
+        ),
+        ({"every": "soon"}, "'soon' is not a duration"),
+    ],
+)
+def test_a_look_that_cannot_be_is_refused(typed: dict[str, Any], said: str) -> None:
+    assert said in refused("book", look=TypedLook(**typed))
+
+
+def test_lines_about_books_are_no_tape_and_no_frames() -> None:
+    plan = planned("book", look=TypedLook(), outputs=["a.ndjson", "-"])
+    assert not any(output.is_tape for output in plan.outputs)
+    for options in ({"outputs": ["a.raw"]}, {"format": Format.raw}):
+        assert "kfws subscribe book" in refused("book", look=TypedLook(), **options)
+
+
+def test_lines_about_books_have_keys_of_their_own() -> None:
+    options: dict[str, Any] = {"where": "mid>1", "fields": "spread,stale", "format": Format.csv}
+    assert planned("book", look=TypedLook(), **options).warnings == ()
+    assert "mid" in planned("book", where="mid>1").warnings[0]
