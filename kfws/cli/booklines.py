@@ -28,7 +28,8 @@ class BookLines:
     """Fed with the events of a run, once and in order."""
 
     def __init__(self, look: Look) -> None:
-        self._at_once = look.every_s is None
+        self.every_s = look.every_s
+        """How often samples are wanted; None: every change is told at once."""
         self._books = Books(look.depth or DEPTH, look.steps)
 
     def fold(self, events: Sequence[Event]) -> list[Event]:
@@ -38,7 +39,7 @@ class BookLines:
             products = self._books.apply(event)
             if type(event) is not Data or not products:
                 told.append(event)
-            for product in products if self._at_once else ():
+            for product in products if self.every_s is None else ():
                 told += self._news(product)
         return told
 

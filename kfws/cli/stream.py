@@ -39,11 +39,11 @@ from kfws.protocol.events import Broken, Closed, Data, Event, Gap, Refused, Repo
 
 __all__ = ["Run"]
 
-# As often as an eye can follow.
-DRAW_EVERY_S = 0.1
 LOOK_EVERY_S = 1.0
 # A reader that was behind at so many looks is stuck, and whoever looks at stderr may wonder.
 STUCK_AFTER = 5
+# As often as an eye can follow.
+DRAW_EVERY_S = 0.1
 # What is held back when a signal comes gets this long; then the connection is closed (0.4 s).
 FLUSH_ON_SIGNAL_S = 0.25
 
@@ -285,8 +285,8 @@ class Run:
         yield self._each_second()
         if self._drawn:
             yield self._draw(source)
-        if self._lines is not None and self._plan.look is not None and self._plan.look.every_s:
-            yield self._sample(self._lines, self._plan.look.every_s)
+        if self._lines is not None and self._lines.every_s is not None:
+            yield self._sample(self._lines, self._lines.every_s)
         if self._plan.duration_s is not None:
             yield self._end_after(self._plan.duration_s)
         if self._plan.timeout_s is not None:
@@ -305,6 +305,10 @@ class Run:
                     outlet.sync(time.time_ns())
             except OutputError as exc:
                 self._end(exc)
+
+    def _say_stuck(self, outlet: Outlet) -> None:
+        what = f"nobody reads {outlet.name}: its output waits"
+        self._talk.say("warning", "slow-reader", what, hint="--on-full says what then happens")
 
     async def _draw(self, source: Source) -> None:
         while True:
@@ -326,10 +330,6 @@ class Run:
         # The limit was reached here, and the pump does not know of it.
         if self._at_work is not None:
             self._at_work.cancel()
-
-    def _say_stuck(self, outlet: Outlet) -> None:
-        what = f"nobody reads {outlet.name}: its output waits"
-        self._talk.say("warning", "slow-reader", what, hint="--on-full says what then happens")
 
     async def _end_after(self, duration_s: float) -> None:
         await asyncio.sleep(duration_s)

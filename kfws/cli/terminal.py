@@ -35,6 +35,11 @@ class TerminalOutlet(DescriptorOutlet):
         self._is_ours = False
         self._echo: list[object] | None = None
 
+    @property
+    def pending_lines(self) -> int:
+        """None: what is lost of a picture is no message."""
+        return 0
+
     def draw(self, now_ns: int, *, buffered: int = 0) -> None:
         """Brings the picture up to date, if the terminal is ours to draw on now."""
         if self.is_gone or self.pending or not self._is_foreground():

@@ -135,7 +135,10 @@ def _key(row: Row) -> str:
 class Cell:
     """What stands in one column of one row."""
 
-    __slots__ = ("arrow", "moved_ns", "places", "style", "text", "token", "value")
+    __slots__ = (
+        "arrow", "flashes", "moved_ns", "places", "shown", "style", "text", "token", "value",
+        "width",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.token: Raw | None = None
@@ -145,115 +148,160 @@ class Cell:
         self.arrow = ""
         """``▲`` or ``▼``: how a price moved last."""
         self.moved_ns = 0
+        self.flashes = False
         self.places = 0
         """The most digits behind the point so far: a column of a row keeps its precision."""
+        self.shown = ""
+        """The text in its style and width; empty when it has to be made again."""
+        self.width = 0
 
 
 class Line:
     """One row of the board: its cells, and the text that was made of them."""
 
-    def __init__(self, board: tuple[Column, ...], places: int | None) -> None:
+    def __init__(
+        self, board: tuple[Column, ...], widths: list[int], places: int | None, zone: tzinfo
+    ) -> None:
         self._columns = board
+        self._widths = widths
+        """Of the columns of the whole board; they grow with what stands in them."""
         self._fixed = places
         self._places = places or 0
+        self._zone = zone
         self._trend = Trend()
         self._second = 0
+        self._row: Row = {}
+        self._is_new = True
+        """Whether the message says something that the cells do not say yet."""
         self.cells = [Cell() for _ in board]
-        self.row: Row | None = None
         self.at_ns = 0
-        self.is_new = True
-        """Whether the row says something that its text does not say yet."""
         self.text = ""
-        self.flashes = False
 
     def update(self, row: Row, at_ns: int) -> None:
         """Another message came; its cells are written when somebody looks."""
-        self.row, self.at_ns, self.is_new = row, at_ns, True
+        self._row, self.at_ns, self._is_new = row, at_ns, True
 
-    def look(self, now_ns: int, zone: tzinfo) -> bool:
-        """Brings the cells up to date; whether the text has to be made again."""
+    def look(self, places: Iterable[int], now_ns: int, *, anew: bool = False) -> bool:
+        """Brings these cells up to date, or all that they say ``anew``; whether one changed."""
         second = now_ns // SECOND_NS
         ticked, self._second = second != self._second, second
-        was_flashing, self.flashes = self.flashes, False
-        if self.is_new and self.row is not None and self._fixed is None:
-            self._places = max(self._places, *(_decimals(self.row, key) for key in _EXACT))
-        for column, cell in zip(self._columns, self.cells, strict=True):
-            if self.is_new or (ticked and column.form in ("trend", "until")):
-                self._write(column, cell, now_ns, zone)
-            self.flashes |= now_ns - cell.moved_ns < FLASH_NS
-        changed = self.is_new or ticked or was_flashing != self.flashes
-        self.is_new = False
+        is_new, self._is_new = self._is_new or anew, False
+        anew |= is_new and self._has_finer_prices()
+        changed = False
+        for place in places:
+            column, cell = self._columns[place], self.cells[place]
+            if column.form in CLOCKED:
+                says_more = (ticked or anew) and self._tell(column, cell, now_ns)
+            else:
+                says_more = is_new and self._write(column, cell, now_ns, anew=anew)
+            if cell.flashes and now_ns - cell.moved_ns >= FLASH_NS:
+                cell.flashes, says_more = False, True
+            if says_more:
+                changed, cell.shown = True, ""
+                taken = _taken(column, cell)
+                if taken > self._widths[place]:
+                    self._widths[place] = taken
         return changed
 
-    def _write(self, column: Column, cell: Cell, now_ns: int, zone: tzinfo) -> None:
-        row = self.row or {}
-        if column.form == "spread":
-            cell.value = _spread(row, column.keys)
-            cell.text = "" if cell.value is None else f"{cell.value:,.2f}bp"
-            return
-        token = next((row[key] for key in column.keys if key in row), None)
-        if column.form == "trend":
-            self._write_trend(cell, token, now_ns)
-            return
-        if token == cell.token and column.form not in ("until", "price"):
-            return
-        text = "" if token is None else text_of(token)
-        self._write_value(column, cell, text, now_ns, zone)
-        if column.form == "price" and token != cell.token:
-            self._move(cell, text, now_ns)
-        cell.token = token
+    def _has_finer_prices(self) -> bool:
+        """Whether a price has more digits behind the point than any before it."""
+        if self._fixed is not None:
+            return False
+        before = self._places
+        for key in EXACT:
+            if (token := self._row.get(key)) is not None:
+                self._places = max(self._places, decimals(text_of(token)))
+        return self._places != before
 
-    def _write_value(
-        self, column: Column, cell: Cell, text: str, now_ns: int, zone: tzinfo
-    ) -> None:
+    def _write(self, column: Column, cell: Cell, now_ns: int, *, anew: bool) -> bool:
+        """Whether the cell says something else now."""
+        token = _first(self._row, column.keys)
+        if column.form == "spread":
+            text = _spread(self._row, column.keys)
+        elif token == cell.token and not anew:
+            return False
+        else:
+            text = "" if token is None else text_of(token)
+        cell.token = token
+        before = cell.text
         match column.form:
             case "price":
-                cell.text = grouped(text, self._places) if _is_exact(self.row) else _rounded(text)
-            case "size" | "signed":
-                cell.places = max(cell.places, decimals(text))
-                cell.text = _rounded(text, cell.places)
-                if column.form == "signed":
-                    cell.text, cell.style = _signed(text, cell.text)
-            case "percent":
-                cell.text, cell.style = percent(text, 2), _sign_style(text)
-            case "ratio":
-                cell.text, cell.style = percent(text, 4, factor=100), _sign_style(text)
-            case "until":
-                cell.text = time_left(text, now_ns)
-            case "side":
-                cell.text = SIDES.get(text, printable(text))
-                cell.style = {"buy": "green", "sell": "red"}.get(cell.text, "")
+                self._move(cell, text, now_ns)
+                exact = not EXACT.isdisjoint(self._row)
+                cell.text = grouped(text, self._places) if exact else _rounded(text)
             case "time" | "moment":
-                cell.text = printable(moment(text, self.at_ns, zone))
+                cell.text = printable(moment(text, self.at_ns, self._zone))
             case _:
-                cell.text = printable(text)
+                _write_value(column, cell, text)
+        return cell.text != before or cell.flashes
 
-    def _write_trend(self, cell: Cell, token: Raw | None, now_ns: int) -> None:
-        number = None if token is None else figure(text_of(token))
-        if number is not None:
-            self._trend.add(float(number), now_ns)
+    def _tell(self, column: Column, cell: Cell, now_ns: int) -> bool:
+        """The same for what changes with time."""
+        before = cell.text
+        token = _first(self._row, column.keys)
+        text = "" if token is None else text_of(token)
+        if column.form == "until":
+            cell.text = time_left(text, now_ns)
+        else:
+            self._sample(cell, text, now_ns)
+        return cell.text != before
+
+    def _sample(self, cell: Cell, text: str, now_ns: int) -> None:
+        if (value := _number(text)) is not None:
+            self._trend.add(value, now_ns)
         cell.text = self._trend.bars(TREND_WIDEST)
         cell.style = {1: "green", -1: "red"}.get(self._trend.direction, "")
 
     def _move(self, cell: Cell, text: str, now_ns: int) -> None:
-        number = figure(text)
-        value = None if number is None else float(number)
+        value = _number(text)
         if value is not None and cell.value is not None and value != cell.value:
             cell.arrow = "▲" if value > cell.value else "▼"
-            cell.moved_ns = now_ns
+            cell.moved_ns, cell.flashes = now_ns, True
         cell.value = value
 
 
+# What changes with time, and is looked at once a second.
+CLOCKED = frozenset({"trend", "until"})
 # Prices as the venue trades them: their digits say the precision of all prices of a product.
-_EXACT = ("bid", "ask", "last", "limit_price", "stop_price")
+EXACT = frozenset({"bid", "ask", "last"})
 
 
-def _is_exact(row: Row | None) -> bool:
-    return row is not None and any(key in row for key in _EXACT)
+def _write_value(column: Column, cell: Cell, text: str) -> None:
+    match column.form:
+        case "size":
+            cell.places = max(cell.places, decimals(text))
+            cell.text = _rounded(text, cell.places)
+        case "signed":
+            cell.places = max(cell.places, decimals(text))
+            cell.style = _sign_style(text)
+            cell.text = ("+" if cell.style == "green" else "") + _rounded(text, cell.places)
+        case "percent":
+            cell.text, cell.style = percent(text, 2), _sign_style(text)
+        case "ratio":
+            cell.text, cell.style = percent(text, 4, factor=100), _sign_style(text)
+        case "side":
+            cell.text = SIDES.get(text, text)
+            cell.style = {"buy": "green", "sell": "red"}.get(cell.text, "")
+        case "number":
+            cell.text = grouped(text)
+        case _:
+            cell.text = text
+    cell.text = printable(cell.text)
 
 
-def _decimals(row: Row, key: str) -> int:
-    return decimals(text_of(row[key])) if key in row else 0
+def _first(row: Row, keys: tuple[str, ...]) -> Raw | None:
+    for key in keys:
+        if (token := row.get(key)) is not None:
+            return token
+    return None
+
+
+def _number(text: str) -> float | None:
+    """For comparing; None where there is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _rounded(text: str, places: int = 12) -> str:
@@ -268,11 +316,6 @@ def _rounded(text: str, places: int = 12) -> str:
     return grouped(text, max(0, min(places, SIZE_DIGITS - before)))
 
 
-def _signed(text: str, shown: str) -> tuple[str, str]:
-    style = _sign_style(text)
-    return f"+{shown}" if style == "green" else shown, style
-
-
 def _sign_style(text: str) -> str:
     number = figure(text)
     if not number:
@@ -280,12 +323,17 @@ def _sign_style(text: str) -> str:
     return "green" if number > 0 else "red"
 
 
-def _spread(row: Row, keys: tuple[str, ...]) -> float | None:
+def _spread(row: Row, keys: tuple[str, ...]) -> str:
     """Between bid and ask, in hundredths of a percent of the middle."""
-    bid, ask = (figure(text_of(row[key])) if key in row else None for key in keys)
+    value = _basis_points(row, keys)
+    return "" if value is None else f"{value:,.2f}bp"
+
+
+def _basis_points(row: Row, keys: tuple[str, ...]) -> float | None:
+    bid, ask = (_number(text_of(row[key])) if key in row else None for key in keys)
     if not bid or not ask or bid + ask <= 0:
         return None
-    return float((ask - bid) / (ask + bid) * 20_000)
+    return (ask - bid) / (ask + bid) * 20_000
 
 
 class Board:
@@ -317,9 +365,10 @@ class Board:
         self._sort = _sorted_by(sort, self._columns)
         self._keys: list[str] = []
         self._sorted_ns = 0
-        self._widths = [max(len(column.title), column.width) for column in self._columns]
+        self._widths = [_least(column) for column in self._columns]
         self._layout: list[tuple[int, int]] = []
         """The columns that are shown, by their place, with their widths."""
+        self._width = 0
         self._open: set[int] = set()
         self._lost_ns = 0
 
@@ -347,12 +396,9 @@ class Board:
         most = size.lines - 1
         hidden = len(self._keys) - most
         shown = self._keys[: most - 1] if hidden > 0 else self._keys
-        looked = [(line := self._lines[key], line.look(now_ns, self._zone)) for key in shown]
-        again = self._lay_out(size.columns, [line for line, changed in looked if changed])
-        for line, changed in looked:
-            if changed or again or self._lost_ns:
-                line.text = self._text(line, now_ns)
-        found = [self._header(), *(line.text for line, _ in looked)]
+        lines = [self._lines[key] for key in shown]
+        self._lay_out(lines, size.columns, now_ns)
+        found = [self._header(), *(line.text for line in lines)]
         if hidden > 0:
             more = f"… {hidden + 1:,} more"
             found.append(self._paint("dim", fit(more, min(len(more), size.columns))))
@@ -362,7 +408,9 @@ class Board:
         for key, row, at_ns in self._state.news():
             line = self._lines.get(key)
             if line is None:
-                line = self._lines[key] = Line(self._columns, self._places.get(key))
+                line = self._lines[key] = Line(
+                    self._columns, self._widths, self._places.get(key), self._zone
+                )
             line.update(row, at_ns)
 
     def _order(self, now_ns: int) -> None:
@@ -381,17 +429,19 @@ class Board:
 
     # ── layout ──
 
-    def _lay_out(self, width: int, changed: Iterable[Line]) -> bool:
-        """Makes room for what the rows say; whether the columns are others now."""
-        widths = self._widths
-        for line in changed:
-            for place, cell in enumerate(line.cells):
-                if (taken := _taken(self._columns[place], cell)) > widths[place]:
-                    widths[place] = taken
-        layout = _fitting(self._columns, widths, width)
-        again = layout != self._layout
-        self._layout = layout
-        return again
+    def _lay_out(self, lines: Sequence[Line], width: int, now_ns: int) -> None:
+        """Writes what changed; all, where the columns have to be others for it."""
+        before = self._widths.copy()
+        places = [place for place, _ in self._layout]
+        changed = [line for line in lines if line.look(places, now_ns) or not line.text]
+        if not places or width != self._width or self._widths != before:
+            self._width = width
+            for line in lines:
+                line.look(range(len(self._columns)), now_ns, anew=True)
+            self._layout = _fitting(self._columns, self._widths, width)
+            changed = list(lines)
+        for line in lines if self._lost_ns else changed:
+            line.text = self._text(line)
 
     def _header(self) -> str:
         sorted_by = self._sort[0] if self._sort else None
@@ -403,39 +453,42 @@ class Board:
             titles.append(title + " " * _arrow_cells(column))
         return self._paint("bold", GAP.join(titles).rstrip())
 
-    def _text(self, line: Line, now_ns: int) -> str:
-        is_stale = line.at_ns <= self._lost_ns
-        parts = [self._cell(line.cells[place], place, width) for place, width in self._layout]
-        if is_stale:
-            parts = [fit(f"~{parts[0]}".rstrip(), self._layout[0][1]), *parts[1:]]
+    def _text(self, line: Line) -> str:
+        if line.at_ns <= self._lost_ns:
+            parts = [self._cell(line.cells[place], place, width) for place, width in self._layout]
+            parts[0] = fit(f"~{parts[0]}".rstrip(), self._layout[0][1])
             return self._paint("dim", GAP.join(parts).rstrip())
-        for number, (place, _) in enumerate(self._layout):
-            parts[number] = self._styled(line.cells[place], parts[number], place, now_ns)
-        return GAP.join(parts)
+        for place, width in self._layout:
+            cell = line.cells[place]
+            if not cell.shown or cell.width != width:
+                cell.shown, cell.width = self._styled(cell, place, width), width
+        return GAP.join([line.cells[place].shown for place, _ in self._layout]).rstrip()
 
     def _cell(self, cell: Cell, place: int, width: int) -> str:
         """The plain text, as wide as the column; an arrow has a place of its own."""
         column = self._columns[place]
         if column.form == "trend":
             return fit(cell.text[-width:], width)
-        room = width - _arrow_cells(column)
-        text = fit(cell.text, room, right=column.right)
-        return f"{text}{cell.arrow or ' '}" if column.form == "price" else text
+        if column.form == "price":
+            return fit(cell.text, width - 1, right=True) + (cell.arrow or " ")
+        return fit(cell.text, width, right=column.right)
 
-    def _styled(self, cell: Cell, text: str, place: int, now_ns: int) -> str:
-        if self._columns[place].form != "price":
-            style = cell.style or ("bold" if place == 0 else "")
-            return self._paint(style, text) if style else text
+    def _styled(self, cell: Cell, place: int, width: int) -> str:
+        text = self._cell(cell, place, width)
         if not cell.arrow:
-            return text
+            return self._paint(cell.style or ("bold" if place == 0 else ""), text)
         style = "green" if cell.arrow == "▲" else "red"
-        if now_ns - cell.moved_ns < FLASH_NS:
+        if cell.flashes:
             return self._paint(f"bold reverse {style}", text)
         return text[:-1] + self._paint(style, text[-1])
 
 
 def _arrow_cells(column: Column) -> int:
     return 1 if column.form == "price" else 0
+
+
+def _least(column: Column) -> int:
+    return max(len(column.title) + _arrow_cells(column), column.width)
 
 
 def _taken(column: Column, cell: Cell) -> int:
@@ -476,9 +529,9 @@ def _sorted_by(typed: str | None, board: Sequence[Column]) -> tuple[Column, bool
 def _weight(row: Row, column: Column, falling: bool) -> tuple[bool, float, str]:
     """For sorting: numbers by size, texts by the alphabet, what is missing last."""
     if column.form == "spread":
-        value = _spread(row, column.keys)
+        value = _basis_points(row, column.keys)
         return value is None, (value or 0.0) * (-1 if falling else 1), ""
-    token = next((row[key] for key in column.keys if key in row), None)
+    token = _first(row, column.keys)
     text = "" if token is None else text_of(token)
     number = figure(text)
     if number is None:

@@ -28,7 +28,7 @@ class Paint:
         self._known: dict[str, tuple[str, str]] = {}
 
     def __call__(self, style: str, text: str) -> str:
-        if not self.color or not text:
+        if not self.color or not style:
             return text
         found = self._known.get(style)
         if found is None:

@@ -22,6 +22,9 @@ SCREENS_KEPT = 4
 PARTS = "▏▎▍▌▋▊▉█"
 # A size that was the greatest fades as others come, so that bars stay comparable.
 FADE = 0.995
+# Below this many columns a time of day goes without its milliseconds.
+NARROW = 72
+TIME_SHORT, TIME_LONG = 8, 12
 ARROWS = {"buy": "▲ buy", "sell": "▼ sell"}
 STYLES = {"buy": "green", "sell": "red"}
 FORCED = "◆"
@@ -124,6 +127,8 @@ class Rows(Table):
         """A column as wide as what stands in it here."""
         if column.title == "PRODUCT" and self._product_cells:
             return replace(column, width=max(len(column.title), self._product_cells))
+        if column.form == "time" and self._width < NARROW:
+            return replace(column, width=TIME_SHORT)
         return replace(column, width=6) if column.form == "side" else column
 
     def _written(self, column: Column, text: str, data: Data) -> str:
@@ -135,6 +140,9 @@ class Rows(Table):
                 return grouped(text, self._precision(column, text, data)).rjust(column.width)
             case "number" if column.title not in ("SEQ", "ID"):
                 return super()._written(column, grouped(text), data)
+            case "time" if column.width == TIME_SHORT:
+                whole = super()._written(replace(column, width=TIME_LONG), text, data)
+                return fit(whole.split(".")[0].rstrip(), column.width)
             case "bar":
                 return self._bar(text, data.product or "").ljust(column.width)
             case _:
@@ -166,7 +174,8 @@ class Rows(Table):
             if column.form == "side" and forced:
                 texts[place] = FORCED + texts[place][1:]
             if style and (column.form in ("side", "bar") or column.title == "PRICE"):
-                texts[place] = self._paint(style, texts[place])
+                bare = texts[place].rstrip()
+                texts[place] = self._paint(style, bare) + " " * (len(texts[place]) - len(bare))
         line = " ".join(texts).rstrip()
         return self._paint("bold", line) if forced else line
 
