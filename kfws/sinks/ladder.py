@@ -25,7 +25,7 @@ GAP = "   "
 SHORTEST_BAR = 6
 # Title, heads of the columns, and the row between the sides.
 ROWS_OF_ITS_OWN = 3
-_EIGHTHS = " ▏▎▍▌▋▊▉"
+_EIGHTHS = ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")
 # Beyond it a number is longer than any column.
 MOST_DECIMALS = 15
 
@@ -73,7 +73,8 @@ class Ladder:
         rows = [GAP.join(parts).rstrip() for parts in zip(*columns, strict=True)]
         if hidden:
             names = printable(", ".join(hidden))
-            rows.append(self._paint("dim", fit(f"{len(hidden)} more: {names}", size.columns)))
+            more = fit(f"{len(hidden)} more: {names}", size.columns).rstrip()
+            rows.append(self._paint("dim", more))
         return rows[: size.lines]
 
     def _column(self, product: str, width: int) -> list[str]:
@@ -116,7 +117,7 @@ class _Column:
         room = [empty] * (seen.depth - len(asks)), [empty] * (seen.depth - len(bids))
         return [
             self._top(seen, asks, bids),
-            self._paint("dim", self._heads()),
+            self._heads(),
             *room[0],
             *reversed(rows_of["ask"]),
             self._middle(seen, asks, bids),
@@ -164,11 +165,14 @@ class _Column:
         if room < 0:
             return fit(" ".join(texts), self._width)
         texts[1] = self._paint(style, texts[1])
-        return " ".join([*texts, self._paint(style, _bar(float(step[2] / deepest), room))])
+        bar = _bar(float(step[2] / deepest), room)
+        return f"{' '.join(texts)} {self._styled(style, bar)}{' ' * (room - len(bar))}"
 
     def _heads(self) -> str:
         heads = zip(("", "PRICE", "SIZE", "TOTAL"), self._cells, strict=False)
-        return fit(" ".join([*(head.rjust(width) for head, width in heads), "DEPTH"]), self._width)
+        text = " ".join([*(head.rjust(width) for head, width in heads), "DEPTH"])
+        shown = fit(text, min(len(text), self._width))
+        return self._paint("dim", shown) + " " * (self._width - len(shown))
 
     def _top(self, seen: Visible, asks: Sequence[_Step], bids: Sequence[_Step]) -> str:
         if seen.book.seq is None:
@@ -186,7 +190,12 @@ class _Column:
         left = self._width - len(text) - 1
         if left < 1:
             return fit(text, self._width)
-        return f"{self._paint('bold', fit(self._title, left))} {self._paint(style, text)}"
+        title = fit(self._title, min(left, cells(self._title)))
+        room = " " * (left - cells(title) + 1)
+        return self._paint("bold", title) + room + self._styled(style, text)
+
+    def _styled(self, style: str, text: str) -> str:
+        return self._paint(style, text) if text else ""
 
     def _middle(self, seen: Visible, asks: Sequence[_Step], bids: Sequence[_Step]) -> str:
         """What stands between the sides, as much of it as fits."""
@@ -218,10 +227,9 @@ def _decimals(number: Decimal) -> int:
 
 
 def _bar(share: float, width: int) -> str:
-    """A bar of exactly so many cells, full to an eighth of a cell."""
-    eighths = round(share * width * 8)
-    full, rest = divmod(eighths, 8)
-    return fit("█" * full + (_EIGHTHS[rest] if rest else ""), width)
+    """A bar of at most so many cells, to an eighth of a cell."""
+    full, rest = divmod(round(share * width * len(_EIGHTHS)), len(_EIGHTHS))
+    return "█" * full + _EIGHTHS[rest]
 
 
 def _between(asks: Sequence[_Step], bids: Sequence[_Step], decimals: int) -> list[str]:
