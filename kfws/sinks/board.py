@@ -221,7 +221,7 @@ class Line:
         elif token == cell.token and not anew:
             return False
         else:
-            text = "" if token is None else text_of(token)
+            text = "" if token is None else printable(text_of(token))
         cell.token = token
         before = cell.text
         match column.form:
@@ -230,7 +230,7 @@ class Line:
                 exact = not EXACT.isdisjoint(self._row)
                 cell.text = grouped(text, self._places) if exact else _rounded(text)
             case "time" | "moment":
-                cell.text = printable(moment(text, self.at_ns, self._zone))
+                cell.text = moment(text, self.at_ns, self._zone)
             case _:
                 _write_value(column, cell, text)
         return cell.text != before or cell.flashes
@@ -286,7 +286,6 @@ def _write_value(column: Column, cell: Cell, text: str) -> None:
             cell.text = grouped(text)
         case _:
             cell.text = text
-    cell.text = printable(cell.text)
 
 
 def _first(row: Row, keys: tuple[str, ...]) -> Raw | None:
@@ -308,7 +307,7 @@ def _rounded(text: str, places: int = 12) -> str:
     """As many digits as an eye takes in, but never digits before the point."""
     number = figure(text)
     if number is None:
-        return printable(text)
+        return text
     before = max(1, number.adjusted() + 1) if number else 1
     for unit, digits in (("T", 12), ("B", 9)):
         if before > max(digits, 10):
@@ -366,6 +365,8 @@ class Board:
         self._keys: list[str] = []
         self._sorted_ns = 0
         self._widths = [_least(column) for column in self._columns]
+        if self._sort is not None:
+            self._widths[self._columns.index(self._sort[0])] += 1  # for the arrow
         self._layout: list[tuple[int, int]] = []
         """The columns that are shown, by their place, with their widths."""
         self._width = 0

@@ -20,7 +20,8 @@ class Status:
         self._fixed = printable(venue), printable(asked)
         self._paint = paint
         self._open: set[int] = set()
-        self._opened = 0
+        self._has_stood = False
+        self._reconnects = 0
         self._redial_ns: int | None = None
         self._gaps = 0
         self._unhealed = 0
@@ -44,8 +45,8 @@ class Status:
         match event:
             case Opened():
                 self._open.add(event.connection)
-                self._opened += 1
-                self._redial_ns = None
+                self._reconnects += self._has_stood and self._redial_ns is not None
+                self._has_stood, self._redial_ns = True, None
             case Closed():
                 self._open.discard(event.connection)
             case Redial():
@@ -70,13 +71,12 @@ class Status:
             more = f" ×{len(self._open)}" if len(self._open) > 1 else ""
             return "reverse", f"● {self._fixed[0]}{more}"
         if self._redial_ns is None:
-            what = "connecting" if not self._opened else "disconnected"
+            what = "disconnected" if self._has_stood else "connecting"
             return "black on yellow", f"○ {what} {self._fixed[0]}"
         left_s = max(0, self._redial_ns - now_ns) / SECOND_NS
         return "black on yellow", f"○ {self._fixed[0]} reconnecting in {left_s:.1f} s"
 
     def _parts(self, buffered: int) -> list[str]:
-        reconnects = max(0, self._opened - max(1, len(self._open)))
         return [
             self._fixed[1],
             f"{self._rate:,}/s" if self._rate is not None else "",
@@ -84,7 +84,7 @@ class Status:
             f"{_count(self._gaps, 'gap')}" + (" healed" if self._gaps > self._unhealed == 0 else "")
             if self._gaps
             else "no gaps",
-            _count(reconnects, "reconnect") if reconnects else "",
+            _count(self._reconnects, "reconnect") if self._reconnects else "",
             f"buffer {buffered / 1024:,.0f} KiB" if buffered >= 1024 else "",
             f"{self._messages:,} messages",
         ]
