@@ -155,6 +155,8 @@ class Run:
                 if self._left == 0 or self._matched:
                     events = [each for each in events if isinstance(each, Closed)]
                 self._take(events)
+            if self._lines is not None and self._left != 0 and not self._matched:
+                self._pass_on(self._lines.sample(), [])
         except KfwsError as exc:
             self._ending = self._ending or exc
 

@@ -219,6 +219,12 @@ def test_a_picture_that_did_not_change_is_the_same_one() -> None:
     assert view.rows(1, Size(60, 7)) == before
 
 
+@pytest.mark.parametrize("columns", range(40))
+def test_a_narrow_terminal_gets_what_fits(columns: int) -> None:
+    rows = ladder(snapshot(1, BIDS, ASKS)).rows(0, Size(columns, 9))
+    assert max(map(cells, rows)) <= columns
+
+
 SIZES = ("1", "0.00000001", "123456789.5", "1e30", "5e-324", "1e308")
 
 
