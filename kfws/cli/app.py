@@ -11,6 +11,8 @@ import typer
 from kfws import __version__
 from kfws.cli.commands.book import book
 from kfws.cli.commands.feeds import feeds
+from kfws.cli.commands.products import products
+from kfws.cli.commands.request import request
 from kfws.cli.commands.sim import sim
 from kfws.cli.commands.subscribe import subscribe
 from kfws.cli.env import Env
@@ -34,7 +36,9 @@ app = typer.Typer(
 app.command()(subscribe)
 app.command()(book)
 app.command()(feeds)
+app.command()(products)
 app.command()(sim)
+app.command()(request)
 
 
 def _print_version(context: typer.Context, wanted: bool) -> None:

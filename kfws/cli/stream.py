@@ -67,7 +67,10 @@ class Source(Protocol):
 
 
 class Run:
-    """One run of the stream, from the first batch to the last flush."""
+    """One run of the stream, from the first batch to the last flush.
+
+    ``fault`` says what is wrong with a product id, or nothing where it does not know.
+    """
 
     def __init__(
         self,
@@ -76,6 +79,7 @@ class Run:
         talk: Talk,
         *,
         header: dict[str, Any],
+        fault: Callable[[str], str] = lambda _: "",
         look_every_s: float = LOOK_EVERY_S,
     ) -> None:
         self._plan = plan
@@ -86,11 +90,11 @@ class Run:
         self._talk = talk
         self._header = header
         self._look_every_s = look_every_s
-        self._narrator = Narrator(talk)
+        self._narrator = Narrator(talk, fault)
         self._selection = Selection(
             where=plan.where,
             snapshots=plan.snapshots,
-            products=frozenset(plan.products),
+            products=frozenset((*plan.products, *plan.globs)),
             asked=frozenset(plan.feeds),
         )
         self._lines = self._book_lines()
@@ -110,6 +114,11 @@ class Run:
         if plan.look is None or (len(self._drawn) == len(self._outlets) and not wanted):
             return None
         return BookLines(plan.look)
+
+    @property
+    def refused(self) -> list[Refused]:
+        """All that the venue turned down."""
+        return [*self._narrator.refused.values()]
 
     async def run(self, source: Source) -> None:
         """Streams until a limit, a signal, or an error; then flushes and closes all outputs.
@@ -182,7 +191,7 @@ class Run:
 
     def _pass_on(self, events: list[Event], came: list[Event]) -> None:
         events, chosen = self._cut(events, self._selection.choose(events))
-        if self._ending is None:
+        if self._ending is None and any(map(_goes_on, came)):
             self._narrator.go_on()
         messages = [each for each in chosen if type(each) is Data]
         if messages:
@@ -427,6 +436,11 @@ class Run:
         if not isinstance(error, OutputError) or isinstance(error, ReaderTooSlow):
             self._look_at([*gaps_of(outlet.unwritten.splitlines(), time.time_ns())])
         return error
+
+
+def _goes_on(event: Event) -> bool:
+    """Whether there is more to the stream than what was refused, and its end."""
+    return not isinstance(event, (Closed, Refused)) and not getattr(event, "quiet", False)
 
 
 def _for_raw(events: list[Event], chosen: list[Event]) -> list[Event]:

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from itertools import accumulate
+from typing import NamedTuple
 
-from kfws.protocol.book import EXACT, Level, number_of
+from kfws.protocol.book import EXACT, Level, number_of, plain
 from kfws.protocol.events import Event, Refused
 from kfws.protocol.visible import Books, Visible
 from kfws.sinks.columns import printable
+from kfws.sinks.digits import decimals, grouped
 from kfws.sinks.paint import Paint, cells, fit
 from kfws.sinks.screen import Size
 
@@ -26,8 +28,6 @@ SHORTEST_BAR = 6
 # Title, heads of the columns, and the row between the sides.
 ROWS_OF_ITS_OWN = 3
 _EIGHTHS = ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")
-# Beyond it a number is longer than any column.
-MOST_DECIMALS = 15
 
 
 class Ladder:
@@ -93,7 +93,8 @@ class _Column:
         self._paint = paint
         self._shown: list[str] = []
         self._width = self._depth = 0
-        self._decimals = {"price": 0, "size": 0}
+        self._places = {"price": 0, "size": 0}
+        """Digits behind the point."""
         self._widths = {"price": len("PRICE"), "size": len("SIZE"), "total": len("TOTAL")}
 
     def rows(self, seen: Visible, width: int) -> list[str]:
@@ -107,7 +108,7 @@ class _Column:
     def _drawn(self, seen: Visible) -> list[str]:
         asks, bids = _steps(seen.asks), _steps(seen.bids)
         self._measure([*asks, *bids])
-        deepest = max([totals[-1][2] for totals in (asks, bids) if totals], default=_NOTHING)
+        deepest = max([side[-1].total for side in (asks, bids) if side], default=_NOTHING)
         style = "dim" if seen.stale else ""
         empty = " " * self._width
         rows_of = {
@@ -129,16 +130,20 @@ class _Column:
 
     def _measure(self, steps: Sequence[_Step]) -> None:
         """One precision and one width for each column; they grow, and never shrink again."""
-        for price, size, _ in steps:
-            self._decimals["price"] = max(self._decimals["price"], _decimals(price))
-            self._decimals["size"] = max(self._decimals["size"], _decimals(size))
+        for step in steps:
+            self._places["price"] = max(self._places["price"], decimals(step.price))
+            self._places["size"] = max(self._places["size"], decimals(step.size))
         for step in steps:
             for name, text in zip(self._widths, self._texts(step), strict=True):
                 self._widths[name] = max(self._widths[name], len(text))
 
     def _texts(self, step: _Step) -> tuple[str, str, str]:
-        price, size = self._decimals["price"], self._decimals["size"]
-        return f"{step[0]:,.{price}f}", f"{step[1]:,.{size}f}", f"{step[2]:,.{size}f}"
+        size = self._places["size"]
+        return (
+            grouped(step.price, self._places["price"]),
+            grouped(step.size, size),
+            grouped(plain(step.total), size),
+        )
 
     @property
     def _bar_cells(self) -> int:
@@ -165,7 +170,7 @@ class _Column:
         if room < 0:
             return fit(" ".join(texts), self._width)
         texts[1] = self._paint(style, texts[1])
-        bar = _bar(float(step[2] / deepest), room)
+        bar = _bar(float(step.total / deepest), room)
         return f"{' '.join(texts)} {self._styled(style, bar)}{' ' * (room - len(bar))}"
 
     def _heads(self) -> str:
@@ -183,7 +188,7 @@ class _Column:
             return self._titled(long if is_room else "STALE", "bold yellow")
         if not (asks and bids):
             return self._titled("", "")
-        share = float(bids[-1][2] / (bids[-1][2] + asks[-1][2]))
+        share = float(bids[-1].total / (bids[-1].total + asks[-1].total))
         return self._titled(f"{share:.0%} bids", "green" if share >= 0.5 else "red")
 
     def _titled(self, text: str, style: str) -> str:
@@ -202,7 +207,7 @@ class _Column:
         if seen.book.seq is None:
             return " " * self._width
         text = "── "
-        for part in _between(asks, bids, self._decimals["price"]):
+        for part in _between(asks, bids, self._places["price"]):
             longer = f"{text}{part} " if text == "── " else f"{text}· {part} "
             if len(longer) + 2 <= self._width:
                 text = longer
@@ -210,20 +215,20 @@ class _Column:
         return self._paint(style, fit(text + "─" * (self._width - len(text)), self._width))
 
 
-_Step = tuple[Decimal, Decimal, Decimal]
-"""A price, the quantity there, and the quantity from the best price on to there."""
+class _Step(NamedTuple):
+    """A level, and the quantity from the best price on to there."""
+
+    price: str
+    size: str
+    total: Decimal
+
+
 _NOTHING = Decimal(0)
 
 
 def _steps(levels: Sequence[Level]) -> list[_Step]:
-    prices = [number_of(level.price) for level in levels]
-    sizes = [number_of(level.qty) for level in levels]
-    return list(zip(prices, sizes, accumulate(sizes, EXACT.add), strict=True))
-
-
-def _decimals(number: Decimal) -> int:
-    exponent = number.as_tuple().exponent
-    return min(MOST_DECIMALS, max(0, -exponent)) if isinstance(exponent, int) else 0
+    totals = accumulate((number_of(level.qty) for level in levels), EXACT.add)
+    return [_Step(*level, total) for level, total in zip(levels, totals, strict=True)]
 
 
 def _bar(share: float, width: int) -> str:
@@ -232,16 +237,19 @@ def _bar(share: float, width: int) -> str:
     return "█" * full + _EIGHTHS[rest]
 
 
-def _between(asks: Sequence[_Step], bids: Sequence[_Step], decimals: int) -> list[str]:
+def _between(asks: Sequence[_Step], bids: Sequence[_Step], places: int) -> list[str]:
     if not asks or not bids:
         sides = [name for name, side in (("asks", asks), ("bids", bids)) if not side]
         return [f"no {' and no '.join(sides)}"]
-    ask, bid = asks[0][0], bids[0][0]
+    ask, bid = number_of(asks[0].price), number_of(bids[0].price)
     spread = EXACT.subtract(ask, bid)
     mid = EXACT.divide(EXACT.add(ask, bid), Decimal(2))
+    middle = plain(mid)
     word = "spread" if spread > 0 else "crossed"
-    finer = max(decimals, _decimals(mid))
-    parts = [f"{word} {spread:,.{decimals}f}", f"mid {mid:,.{finer}f}"]
+    parts = [
+        f"{word} {grouped(plain(spread), places)}",
+        f"mid {grouped(middle, max(places, decimals(middle)))}",
+    ]
     if mid > 0:
         parts.append(f"{float(spread / mid) * 10_000:.2f} bp")
     return parts

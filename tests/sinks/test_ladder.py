@@ -69,11 +69,11 @@ def test_both_sides_stand_around_the_spread() -> None:
         "PF_XBTUSD                                           33% bids",
         "    PRICE SIZE TOTAL DEPTH",
         "",
-        "ask 102.0 4.00  7.00 ███████████████████████████████████████",
-        "ask 101.0 3.00  3.00 ████████████████▊",
+        "ask 102.0  4.0   7.0 ███████████████████████████████████████",
+        "ask 101.0  3.0   3.0 ████████████████▊",
         "── spread 2.0 · mid 100.0 · 200.00 bp ──────────────────────",
-        "bid  99.0 1.00  1.00 █████▋",
-        "bid  98.5 2.50  3.50 ███████████████████▌",
+        "bid  99.0  1.0   1.0 █████▋",
+        "bid  98.5  2.5   3.5 ███████████████████▌",
         "",
     ]
 
@@ -116,9 +116,9 @@ def test_a_lost_connection_makes_all_of_them_stale() -> None:
         ("", "", "── no asks and no bids ─"),
         (BIDS, "", "── no asks ─"),
         ("", ASKS, "── no bids ─"),
-        (level("102.0", "1"), ASKS, "── crossed -1.0 · mid 101.5 · -98.52 bp ─"),
-        (level("101.0", "1"), ASKS, "── crossed 0.0 · mid 101.0 · 0.00 bp ─"),
-        (level("-3.0", "1"), level("-2.0", "1"), "── spread 1.0 · mid -2.5 ─"),
+        (level("102.0", "1"), ASKS, "── crossed -1 · mid 101.5 · -98.52 bp ─"),
+        (level("101.0", "1"), ASKS, "── crossed 0 · mid 101 · 0.00 bp ─"),
+        (level("-3.0", "1"), level("-2.0", "1"), "── spread 1 · mid -2.5 ─"),
     ],
 )
 def test_the_row_between_says_what_is_there(bids: str, asks: str, said: str) -> None:

@@ -9,6 +9,7 @@ import typer
 from kfws.cli import options
 from kfws.cli.choices import Color, Format, LogFormat, OnFull
 from kfws.cli.commands.subscribe import stream
+from kfws.cli.complete import product_ids
 from kfws.cli.env import Env
 
 __all__ = ["book"]
@@ -17,8 +18,10 @@ Products = Annotated[
     list[str],
     typer.Argument(
         metavar="PRODUCT…",
-        help="Product ids such as PF_XBTUSD; @FILE names them line by line.",
+        help="Product ids such as PF_XBTUSD, or globs such as 'PF_*'; @FILE names them line by "
+        "line.",
         show_default=False,
+        autocompletion=product_ids,
     ),
 ]
 
@@ -32,6 +35,7 @@ def book(
     every: options.Every = None,
     env: options.EnvOption = None,
     url: options.Url = None,
+    rest_url: options.RestUrl = None,
     insecure: options.Insecure = False,
     proxy: options.Proxy = None,
     ca_file: options.CaFile = None,
@@ -74,7 +78,7 @@ def book(
 
         kfws book PF_XBTUSD --depth 5 --every 1s -o book.ndjson
 
-        kfws book PF_XBTUSD --group 10 --tick 1 --until 'spread>20'
+        kfws book PF_XBTUSD --group 10 --until 'spread>20'
     """
     from kfws.cli.plan import Typed, TypedLook
 
@@ -87,6 +91,7 @@ def book(
             look=TypedLook(depth=depth, group=group, tick=tick, every=every),
             env=env,
             url=url,
+            rest_url=rest_url,
             insecure=insecure,
             proxy=proxy,
             ca_file=ca_file,
