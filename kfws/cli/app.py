@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from kfws import __version__
+from kfws.cli.commands.book import book
 from kfws.cli.commands.feeds import feeds
 from kfws.cli.commands.products import products
 from kfws.cli.commands.request import request
@@ -33,6 +34,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(subscribe)
+app.command()(book)
 app.command()(feeds)
 app.command()(products)
 app.command()(sim)
