@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 from kfws.cli.env import Env
 from kfws.cli.plan import Plan
@@ -53,9 +54,8 @@ def views_of(plan: Plan, env: Env) -> list[View]:
 
 def on_terminal(views: Sequence[View], plan: Plan, env: Env, talk: Talk) -> TerminalOutlet:
     """The views on stdout, with a status line, and what is said above them."""
-    status = Status(
-        venue=plan.venue or plan.url, asked=_asked(plan), paint=Paint(env.color(plan.color))
-    )
+    venue = plan.venue or urlsplit(plan.url).netloc
+    status = Status(venue=venue, asked=_asked(plan), paint=Paint(env.color(plan.color)))
     return TerminalOutlet(
         env.stdout,
         Display(views, status),
