@@ -66,9 +66,8 @@ class Trend:
     @property
     def direction(self) -> int:
         """1 when it rose, -1 when it fell, else 0."""
-        if len(self._samples) < 2:
-            return 0
-        return (self._samples[-1] > self._samples[0]) - (self._samples[-1] < self._samples[0])
+        shown = self._samples[-TREND_WIDEST:] or [0.0]
+        return (shown[-1] > shown[0]) - (shown[-1] < shown[0])
 
 
 class State:
@@ -477,10 +476,14 @@ class Board:
     def _styled(self, cell: Cell, place: int, width: int) -> str:
         text = self._cell(cell, place, width)
         if not cell.arrow:
-            return self._paint(cell.style or ("bold" if place == 0 else ""), text)
+            bare = text.rstrip()
+            styled = self._paint(cell.style or ("bold" if place == 0 else ""), bare)
+            return styled + " " * (len(text) - len(bare))
         style = "green" if cell.arrow == "▲" else "red"
         if cell.flashes:
-            return self._paint(f"bold reverse {style}", text)
+            # The price that matters most in full, the others so that one can still read.
+            strong = "bold reverse" if self._columns[place].rank <= 1 else "bold"
+            return self._paint(f"{strong} {style}", text)
         return text[:-1] + self._paint(style, text[-1])
 
 
