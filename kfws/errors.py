@@ -6,7 +6,7 @@ KfwsError
 │   └── MissingExtra    an optional package is not installed (2)
 ├── Unreachable         no connection to the venue (3)
 ├── Unwelcome           credentials missing, malformed or refused (4)
-├── Refused             no subscription is left (5)
+├── Refused             no subscription is left, or a REST request turned down (5)
 ├── ProtocolBroken      the venue broke its own protocol, under --strict (6)
 ├── Incomplete          messages are missing, under --strict (7)
 ├── OutputError         an output cannot be written (8)
@@ -77,7 +77,7 @@ class Unwelcome(KfwsError):
 
 
 class Refused(KfwsError):
-    """The venue turned down every subscription."""
+    """The venue turned down every subscription, or a request."""
 
 
 class ProtocolBroken(KfwsError):

@@ -9,6 +9,8 @@ import typer
 from kfws.cli.choices import Color, Format, LogFormat, OnFull, VenueName
 
 __all__ = [
+    "SELECT",
+    "VENUE",
     "Attempts",
     "Buffer",
     "CaFile",
@@ -18,12 +20,15 @@ __all__ = [
     "CredentialsCommand",
     "CredentialsFile",
     "Debug",
+    "Depth",
     "Duration",
     "EnvOption",
     "Events",
+    "Every",
     "Fields",
     "ForceFeed",
     "FormatOption",
+    "Group",
     "Insecure",
     "LogFormatOption",
     "OnFullOption",
@@ -33,11 +38,13 @@ __all__ = [
     "Quiet",
     "Redundancy",
     "Renew",
+    "RestUrl",
     "Resync",
     "Snapshots",
     "Sort",
     "Stamp",
     "Strict",
+    "Tick",
     "Timeout",
     "Until",
     "Url",
@@ -46,10 +53,11 @@ __all__ = [
     "Where",
 ]
 
-_VENUE = "Venue"
+VENUE = "Venue"
 _STEADY = "Steadiness"
 _OUTPUT = "Output"
-_SELECT = "Selection"
+SELECT = "Selection"
+_BOOK = "Book"
 _END = "When to end"
 _TALK = "Messages (stderr)"
 
@@ -59,22 +67,32 @@ EnvOption = Annotated[
     typer.Option(
         "--env",
         help="The venue; sim runs a simulated one in the process. (default: live)",
-        rich_help_panel=_VENUE,
+        rich_help_panel=VENUE,
         show_default=False,
     ),
 ]
 Url = Annotated[
     str | None,
     typer.Option(
-        "--url", metavar="URL", help="Another venue: wss://HOST/ws/v1.", rich_help_panel=_VENUE
+        "--url", metavar="URL", help="Another venue: wss://HOST/ws/v1.", rich_help_panel=VENUE
+    ),
+]
+RestUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--rest-url",
+        metavar="URL",
+        help="Where REST is: https://HOST. (default: host and port of --url, else of --env)",
+        rich_help_panel=VENUE,
+        show_default=False,
     ),
 ]
 Insecure = Annotated[
     bool,
     typer.Option(
         "--insecure",
-        help="Allow ws:// to other hosts than this one (never with credentials).",
-        rich_help_panel=_VENUE,
+        help="Allow ws:// and http:// to other hosts than this one (never with credentials).",
+        rich_help_panel=VENUE,
     ),
 ]
 Proxy = Annotated[
@@ -83,7 +101,7 @@ Proxy = Annotated[
         "--proxy",
         metavar="URL",
         help="HTTP or SOCKS proxy; `none`: no proxy. (default: https_proxy, all_proxy …)",
-        rich_help_panel=_VENUE,
+        rich_help_panel=VENUE,
         show_default=False,
     ),
 ]
@@ -93,7 +111,7 @@ CaFile = Annotated[
         "--ca-file",
         metavar="FILE",
         help="Trust these authorities (PEM) instead of the system's.",
-        rich_help_panel=_VENUE,
+        rich_help_panel=VENUE,
     ),
 ]
 Compression = Annotated[
@@ -101,7 +119,7 @@ Compression = Annotated[
     typer.Option(
         "--compression",
         help="Offer permessage-deflate: less network, more CPU.",
-        rich_help_panel=_VENUE,
+        rich_help_panel=VENUE,
     ),
 ]
 ForceFeed = Annotated[
@@ -109,7 +127,7 @@ ForceFeed = Annotated[
     typer.Option(
         "--force-feed",
         help="Ask for feeds that kfws does not know.",
-        rich_help_panel=_VENUE,
+        rich_help_panel=VENUE,
     ),
 ]
 CredentialsFile = Annotated[
@@ -118,7 +136,7 @@ CredentialsFile = Annotated[
         "--credentials",
         metavar="FILE",
         help="A file with api_key and api_secret, readable by you alone.",
-        rich_help_panel=_VENUE,
+        rich_help_panel=VENUE,
     ),
 ]
 CredentialsCommand = Annotated[
@@ -127,7 +145,7 @@ CredentialsCommand = Annotated[
         "--credentials-command",
         metavar="CMD",
         help="A command that prints api_key and api_secret.",
-        rich_help_panel=_VENUE,
+        rich_help_panel=VENUE,
     ),
 ]
 Attempts = Annotated[
@@ -264,6 +282,46 @@ ColorOption = Annotated[
         rich_help_panel=_OUTPUT,
     ),
 ]
+Depth = Annotated[
+    int | None,
+    typer.Option(
+        "--depth",
+        metavar="N",
+        min=1,
+        help="Levels a side; 1: the top of the book. (default: 10; on a terminal as many as fit)",
+        rich_help_panel=_BOOK,
+        show_default=False,
+    ),
+]
+Group = Annotated[
+    int | None,
+    typer.Option(
+        "--group",
+        metavar="TICKS",
+        min=1,
+        help="Put levels together in steps of so many ticks, quantities summed.",
+        rich_help_panel=_BOOK,
+    ),
+]
+Tick = Annotated[
+    str | None,
+    typer.Option(
+        "--tick",
+        metavar="SIZE",
+        help="The tick size. (default: as `kfws products` knows it)",
+        rich_help_panel=_BOOK,
+        show_default=False,
+    ),
+]
+Every = Annotated[
+    str | None,
+    typer.Option(
+        "--every",
+        metavar="TIME",
+        help="Lines at most so often (100ms), each with the book of that moment.",
+        rich_help_panel=_BOOK,
+    ),
+]
 Where = Annotated[
     str | None,
     typer.Option(
@@ -271,7 +329,7 @@ Where = Annotated[
         metavar="EXPR",
         help="Pass on what matches: KEY OP VALUE with and, or, not, ( ), e.g. "
         "'side==buy and qty>=10'. A snapshot passes whole when any of its entries matches.",
-        rich_help_panel=_SELECT,
+        rich_help_panel=SELECT,
     ),
 ]
 Snapshots = Annotated[
@@ -279,7 +337,7 @@ Snapshots = Annotated[
     typer.Option(
         "--snapshots/--no-snapshots",
         help="Pass on snapshot messages.",
-        rich_help_panel=_SELECT,
+        rich_help_panel=SELECT,
     ),
 ]
 Until = Annotated[

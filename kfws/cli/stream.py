@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Itera
 from contextlib import aclosing
 from typing import Any, Protocol
 
+from kfws.cli.booklines import BookLines
 from kfws.cli.narrator import Narrator
 from kfws.cli.outlet import Drawn, Outlet
 from kfws.cli.plan import Output, Plan
@@ -66,7 +67,10 @@ class Source(Protocol):
 
 
 class Run:
-    """One run of the stream, from the first batch to the last flush."""
+    """One run of the stream, from the first batch to the last flush.
+
+    ``fault`` says what is wrong with a product id, or nothing where it does not know.
+    """
 
     def __init__(
         self,
@@ -75,6 +79,7 @@ class Run:
         talk: Talk,
         *,
         header: dict[str, Any],
+        fault: Callable[[str], str] = lambda _: "",
         look_every_s: float = LOOK_EVERY_S,
     ) -> None:
         self._plan = plan
@@ -85,13 +90,14 @@ class Run:
         self._talk = talk
         self._header = header
         self._look_every_s = look_every_s
-        self._narrator = Narrator(talk)
+        self._narrator = Narrator(talk, fault)
         self._selection = Selection(
             where=plan.where,
             snapshots=plan.snapshots,
-            products=frozenset(plan.products),
+            products=frozenset((*plan.products, *plan.globs)),
             asked=frozenset(plan.feeds),
         )
+        self._lines = self._book_lines()
         self._loop = asyncio.get_running_loop()
         self._started_at = self._last_at = self._loop.time()
         self._at_work: asyncio.Task[None] | None = None
@@ -100,6 +106,19 @@ class Run:
         self._left = plan.count
         self._matched = False
         self._totals = Totals()
+
+    def _book_lines(self) -> BookLines | None:
+        """Where somebody gets lines about books, or they are counted or looked at."""
+        plan = self._plan
+        wanted = plan.count is not None or plan.until is not None or plan.where is not None
+        if plan.look is None or (len(self._drawn) == len(self._outlets) and not wanted):
+            return None
+        return BookLines(plan.look)
+
+    @property
+    def refused(self) -> list[Refused]:
+        """All that the venue turned down."""
+        return [*self._narrator.refused.values()]
 
     async def run(self, source: Source) -> None:
         """Streams until a limit, a signal, or an error; then flushes and closes all outputs.
@@ -145,6 +164,8 @@ class Run:
                 if self._left == 0 or self._matched:
                     events = [each for each in events if isinstance(each, Closed)]
                 self._take(events)
+            if self._lines is not None and self._left != 0 and not self._matched:
+                self._pass_on(self._lines.sample(), [])
         except KfwsError as exc:
             self._ending = self._ending or exc
 
@@ -166,8 +187,11 @@ class Run:
     # One batch
 
     def _take(self, events: list[Event]) -> None:
+        self._pass_on(events if self._lines is None else self._lines.fold(events), events)
+
+    def _pass_on(self, events: list[Event], came: list[Event]) -> None:
         events, chosen = self._cut(events, self._selection.choose(events))
-        if self._ending is None:
+        if self._ending is None and any(map(_goes_on, came)):
             self._narrator.go_on()
         messages = [each for each in chosen if type(each) is Data]
         if messages:
@@ -175,15 +199,18 @@ class Run:
             self._totals.passed_on(messages)
         if len(messages) < len(events):
             self._look_at(events)
-        self._write(events, chosen)
+        self._write(events, chosen, came)
         self._drop_those_gone()
         if self._plan.strict:
             _be_strict(events)
 
-    def _write(self, events: list[Event], chosen: list[Event]) -> None:
+    def _write(self, events: list[Event], chosen: list[Event], came: list[Event]) -> None:
         """To every output, whatever becomes of one of them."""
         for output, outlet in self._outlets:
-            batch = _for_raw(events, chosen) if output.format == "raw" else chosen
+            if self._lines is not None and isinstance(outlet, Drawn):
+                batch = came  # a ladder shows as many levels as fit
+            else:
+                batch = _for_raw(events, chosen) if output.format == "raw" else chosen
             self._put(outlet, batch)
         self._raise_failure()
 
@@ -269,6 +296,8 @@ class Run:
         yield self._each_second()
         if self._drawn:
             yield self._draw(source)
+        if self._lines is not None and self._lines.every_s is not None:
+            yield self._sample(self._lines, self._lines.every_s)
         if self._plan.duration_s is not None:
             yield self._end_after(self._plan.duration_s)
         if self._plan.timeout_s is not None:
@@ -300,6 +329,18 @@ class Run:
             except OutputError as exc:
                 self._end(exc)
             await asyncio.sleep(DRAW_EVERY_S)
+
+    async def _sample(self, lines: BookLines, every_s: float) -> None:
+        while not self._is_over:
+            await asyncio.sleep(every_s)
+            try:
+                if told := lines.sample():
+                    self._pass_on(told, [])
+            except KfwsError as exc:
+                self._end(exc)
+        # The limit was reached here, and the pump does not know of it.
+        if self._at_work is not None:
+            self._at_work.cancel()
 
     async def _end_after(self, duration_s: float) -> None:
         await asyncio.sleep(duration_s)
@@ -395,6 +436,11 @@ class Run:
         if not isinstance(error, OutputError) or isinstance(error, ReaderTooSlow):
             self._look_at([*gaps_of(outlet.unwritten.splitlines(), time.time_ns())])
         return error
+
+
+def _goes_on(event: Event) -> bool:
+    """Whether there is more to the stream than what was refused, and its end."""
+    return not isinstance(event, (Closed, Refused)) and not getattr(event, "quiet", False)
 
 
 def _for_raw(events: list[Event], chosen: list[Event]) -> list[Event]:

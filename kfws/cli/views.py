@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from kfws.cli.env import Env
-from kfws.cli.plan import Plan
+from kfws.cli.plan import Look, Plan
 from kfws.cli.talk import Talk
 from kfws.cli.terminal import TerminalOutlet
 from kfws.sinks.columns import BOARD
@@ -19,13 +19,16 @@ __all__ = ["on_terminal", "views_of"]
 
 
 def views_of(plan: Plan, env: Env) -> list[View]:
-    """Feeds whose messages say what is stand as boards; all others roll above them."""
+    """Feeds whose messages say what is stand as boards, books as ladders; all others roll above
+    them, and so do the messages of books where not all of them are wanted."""
     from kfws.sinks.board import Board
+    from kfws.sinks.ladder import Ladder
     from kfws.sinks.roll import Roll
 
     paint, zone = Paint(env.color(plan.color)), env.zone(plan.utc)
     views: list[View] = []
-    rolling = tuple(feed for feed in plan.feeds if feed not in BOARD)
+    standing = {*BOARD, "book"} if _shows_books(plan) else {*BOARD}
+    rolling = tuple(feed for feed in plan.feeds if feed not in standing)
     if rolling or plan.events:
         views.append(
             Roll(
@@ -38,7 +41,10 @@ def views_of(plan: Plan, env: Env) -> list[View]:
             )
         )
     for feed in plan.feeds:
-        if feed in BOARD:
+        if feed == "book" and feed in standing:
+            look = plan.look or Look()
+            views.append(Ladder(plan.products, paint=paint, depth=look.depth, steps=look.steps))
+        elif feed in BOARD:
             views.append(
                 Board(
                     feed,
@@ -50,6 +56,12 @@ def views_of(plan: Plan, env: Env) -> list[View]:
                 )
             )
     return views
+
+
+def _shows_books(plan: Plan) -> bool:
+    """Whether a book can be made of what is passed on."""
+    whole = plan.where is None and plan.snapshots and not plan.fields
+    return plan.look is not None or whole
 
 
 def on_terminal(views: Sequence[View], plan: Plan, env: Env, talk: Talk) -> TerminalOutlet:

@@ -8,18 +8,25 @@ import typer
 
 from kfws.cli import options
 from kfws.cli.choices import Color, Format, LogFormat, OnFull
+from kfws.cli.complete import product_ids
 from kfws.cli.env import Env
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kfws.cli.outlet import Outlet, Sink
-    from kfws.cli.plan import Output, Plan
+    from kfws.cli.plan import Output, Plan, Typed
+    from kfws.cli.products_list import ProductsList
     from kfws.cli.stream import Source
     from kfws.cli.talk import Talk
+    from kfws.errors import Refused
+    from kfws.protocol import events
     from kfws.protocol.auth import Credentials
 
-__all__ = ["subscribe"]
+__all__ = ["stream", "subscribe"]
+
+# A run that failed is to end; a venue's list is worth waiting for so long.
+FETCH_AFTER_REFUSAL_S = 3.0
 
 Feeds = Annotated[
     str,
@@ -31,9 +38,10 @@ Products = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[PRODUCT…]",
-        help="Product ids such as PF_XBTUSD; @FILE names them line by line. "
-        "With a private feed they filter.",
+        help="Product ids such as PF_XBTUSD, or globs such as 'PF_*'; @FILE names them line by "
+        "line. With a private feed they filter.",
         show_default=False,
+        autocompletion=product_ids,
     ),
 ]
 
@@ -44,6 +52,7 @@ def subscribe(
     products: Products = None,
     env: options.EnvOption = None,
     url: options.Url = None,
+    rest_url: options.RestUrl = None,
     insecure: options.Insecure = False,
     proxy: options.Proxy = None,
     ca_file: options.CaFile = None,
@@ -90,21 +99,22 @@ def subscribe(
 
         kfws subscribe trade PF_XBTUSD --where 'side==buy and qty>=1'
 
+        kfws subscribe ticker 'PF_*' -f csv -o tickers.csv.gz
+
         kfws subscribe ticker PF_XBTUSD --env sim -n 1
     """
-    import asyncio
-
-    from kfws.cli.plan import Typed, make_plan
+    from kfws.cli.plan import Typed
 
     world: Env = context.obj
     talk = world.speak(verbose=verbose, quiet=quiet, debug=debug, log_format=log_format)
-    plan = make_plan(
+    stream(
         Typed(
             feeds=feeds,
             products=products or (),
             force_feed=force_feed,
             env=env,
             url=url,
+            rest_url=rest_url,
             insecure=insecure,
             proxy=proxy,
             ca_file=ca_file,
@@ -132,23 +142,45 @@ def subscribe(
             buffer=buffer,
             on_full=on_full,
         ),
-        stdout_is_terminal=world.stdout_is_terminal,
-        read_text=world.read_text,
+        world,
+        talk,
+        credentials=credentials,
+        credentials_command=credentials_command,
     )
+
+
+def stream(
+    typed: Typed,
+    env: Env,
+    talk: Talk,
+    *,
+    credentials: str | None = None,
+    credentials_command: str | None = None,
+) -> None:
+    """Makes the plan of what was typed, and runs it to its end."""
+    import asyncio
+
+    from kfws.cli.plan import make_plan
+
+    plan = make_plan(typed, stdout_is_terminal=env.stdout_is_terminal, read_text=env.read_text)
     for warning in plan.warnings:
         talk.say("warning", "plan", warning)
-    key = world.credentials(plan, file=credentials, command=credentials_command)
-    asyncio.run(_run(plan, key, world, talk))
+    key = env.credentials(plan, file=credentials, command=credentials_command)
+    asyncio.run(_run(plan, key, env, talk))
 
 
 async def _run(plan: Plan, key: Credentials | None, env: Env, talk: Talk) -> None:
     import asyncio
     from contextlib import AsyncExitStack
 
+    from kfws.cli.products_list import open_list
     from kfws.cli.stream import Run
+    from kfws.errors import Refused
     from kfws.sources.lookup import DaemonThreads
 
     asyncio.get_running_loop().set_default_executor(DaemonThreads())
+    listed = open_list(plan.rest_base, env, talk, proxy=plan.proxy, ca_file=plan.ca_file)
+    plan = await _named(plan, listed, talk)
     async with AsyncExitStack() as stack:
         # Outputs first: a file that cannot be written is found before the venue is troubled.
         outlets = []
@@ -162,8 +194,53 @@ async def _run(plan: Plan, key: Credentials | None, env: Env, talk: Talk) -> Non
             venue = await stack.enter_async_context(serve(SimOptions(compression=plan.compression)))
             url, header = venue.url, header | {"simulated": True, "seed": 1}
             talk.say("warning", "simulated", "simulated market data: --env sim, not the venue")
-        run = Run(plan, outlets, talk, header=header)
-        await run.run(_source(plan, url, key, env))
+        run = Run(plan, outlets, talk, header=header, fault=listed.fault)
+        try:
+            await run.run(_source(plan, url, key, env))
+        except Refused as exc:
+            raise await _explained(exc, run.refused, listed) from exc
+
+
+async def _named(plan: Plan, listed: ProductsList, talk: Talk) -> Plan:
+    """The plan with the venue's own ids. Raises KfwsError where globs need a list that is nowhere.
+
+    The venue is asked only for globs; ids that no list knows are sent as they were typed.
+    """
+    from kfws.cli.plan import name_products, size_steps
+
+    if not plan.names_products:
+        return plan
+    costs_nothing = plan.rest_base == ""
+    products = await listed.get() if plan.has_globs or costs_nothing else listed.at_hand()
+    if products is None:
+        return size_steps(plan, None)
+    named = name_products(plan, products)
+    for warning in named.warnings[len(plan.warnings) :]:
+        talk.say("warning", "plan", warning)
+    return size_steps(named, products)
+
+
+async def _explained(
+    error: Refused, refused: list[events.Refused], listed: ProductsList
+) -> Refused:
+    """The same refusal with ids that look like those that the venue does not know.
+
+    The run is over, so the venue's list may be fetched; the error stays as it is without one.
+    """
+    from kfws.cli.narrator import is_unknown
+    from kfws.errors import KfwsError, Refused
+
+    if not all(map(is_unknown, refused)):
+        return error
+    try:
+        products = listed.at_hand() or await listed.get(timeout_s=FETCH_AFTER_REFUSAL_S)
+    except KfwsError:
+        return error
+    faults = [*dict.fromkeys(products.fault(each.product or "") for each in refused)]
+    if not all(faults) or not faults:
+        return error
+    more = f"; and {len(faults) - 3} more" if len(faults) > 3 else ""
+    return Refused("; ".join(faults[:3]) + more, hint="`kfws products` lists them")
 
 
 def _source(plan: Plan, url: str, key: Credentials | None, env: Env) -> Source:
@@ -179,7 +256,7 @@ def _source(plan: Plan, url: str, key: Credentials | None, env: Env) -> Source:
 
     target = Target(
         url=url,
-        proxy=env.proxy(plan, url),
+        proxy=env.proxy(plan.proxy, url),
         allow_plain=plan.insecure,
         ca_file=plan.ca_file,
         compression=plan.compression,
