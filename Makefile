@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test lint types cover bench chaos soak golden pictures completions dist check clean
+.PHONY: help run test lint types cover bench chaos soak golden pictures docs completions dist check clean
 
 help:
 	@echo "make TARGET [PYTHON=python3.12] [ARGS='...']"
@@ -51,6 +51,9 @@ golden: .venv/dev.stamp ## rewrite the golden files in tests/golden
 
 pictures: .venv/dev.stamp ## draw the pictures of the README into docs
 	@$(BIN)/python -m tests.pictures
+
+docs: .venv/dev.stamp ## write docs/api.md from the docstrings
+	@$(BIN)/python -m tests.api_reference
 
 # zsh wants #compdef on the first line, where typer leaves an empty one.
 completions: .venv/kfws.stamp ## write the completions of bash, zsh and fish

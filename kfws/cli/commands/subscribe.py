@@ -244,15 +244,9 @@ async def _explained(
 
 
 def _source(plan: Plan, url: str, key: Credentials | None, env: Env) -> Source:
-    import itertools
-
-    from kfws.protocol.sequence import Sequences
     from kfws.protocol.session import Subscription
-    from kfws.sources.arbiter import Arbiter
-    from kfws.sources.backoff import DialPace
     from kfws.sources.connection import Target
-    from kfws.sources.live import Live, Standing
-    from kfws.sources.redundant import Redundant
+    from kfws.sources.redundant import open_source
 
     target = Target(
         url=url,
@@ -263,31 +257,16 @@ def _source(plan: Plan, url: str, key: Credentials | None, env: Env) -> Source:
         follow_redirects=not plan.is_private,
         buffer_bytes=plan.buffer_bytes // plan.redundancy,
     )
-    wanted = [Subscription(*each) for each in plan.subscriptions]
-    pace, numbers, standing = DialPace(), itertools.count(1), Standing()
-
-    def live(*, resync: bool, snapshots_pass: bool) -> Live:
-        return Live(
-            target,
-            wanted,
-            key,
-            attempts=plan.attempts,
-            resync=resync,
-            on_full=plan.on_full.value,
-            sequences=Sequences(snapshots_pass=snapshots_pass),
-            pace=pace,
-            numbers=numbers,
-            standing=standing,
-        )
-
-    if plan.redundancy == 1:
-        return live(resync=plan.resync, snapshots_pass=plan.snapshots)
-    # Each leg tells all that it saw; what of it is lost is the arbiter's to say.
-    return Redundant(
-        lambda _: live(resync=False, snapshots_pass=True),
-        plan.redundancy,
+    return open_source(
+        target,
+        [Subscription(*each) for each in plan.subscriptions],
+        key,
+        redundancy=plan.redundancy,
         renew_s=plan.renew_s,
-        arbiter=Arbiter(snapshots_pass=plan.snapshots, resync=plan.resync),
+        attempts=plan.attempts,
+        resync=plan.resync,
+        on_full=plan.on_full.value,
+        snapshots_pass=plan.snapshots,
     )
 
 
