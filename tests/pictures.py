@@ -17,6 +17,7 @@ from rich.text import Text
 
 from kfws.sinks.board import Board
 from kfws.sinks.display import View
+from kfws.sinks.ladder import Ladder
 from kfws.sinks.paint import Paint
 from kfws.sinks.roll import Roll
 from kfws.sinks.screen import Size
@@ -26,7 +27,7 @@ from tests.sinks.market import played
 __all__ = ["PICTURES", "drawn"]
 
 DOCS = Path(__file__).parent.parent / "docs"
-SECONDS = 90
+SECONDS = 60
 PAINT = Paint(True)
 Products = tuple[str, ...]
 
@@ -52,6 +53,10 @@ def roll(products: Products) -> list[View]:
     return [Roll(("trade",), paint=PAINT, zone=UTC, products=products)]
 
 
+def ladder(products: Products) -> list[View]:
+    return [Ladder(products, paint=PAINT)]
+
+
 PICTURES = {
     "board": Picture(
         ("ticker",),
@@ -60,6 +65,7 @@ PICTURES = {
         board,
     ),
     "roll": Picture(("trade",), ("PF_XBTUSD", "PF_ETHUSD"), Size(88, 18), roll),
+    "ladder": Picture(("book",), ("PF_XBTUSD", "PF_ETHUSD"), Size(100, 22), ladder),
 }
 
 

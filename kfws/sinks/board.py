@@ -159,13 +159,12 @@ class Line:
     """One row of the board: its cells, and the text that was made of them."""
 
     def __init__(
-        self, board: tuple[Column, ...], widths: list[int], places: int | None, zone: tzinfo
+        self, board: tuple[Column, ...], widths: list[int], places: int, zone: tzinfo
     ) -> None:
         self._columns = board
         self._widths = widths
         """Of the columns of the whole board; they grow with what stands in them."""
-        self._fixed = places
-        self._places = places or 0
+        self._places = places
         self._zone = zone
         self._trend = Trend()
         self._second = 0
@@ -204,8 +203,6 @@ class Line:
 
     def _has_finer_prices(self) -> bool:
         """Whether a price has more digits behind the point than any before it."""
-        if self._fixed is not None:
-            return False
         before = self._places
         for key in EXACT:
             if (token := self._row.get(key)) is not None:
@@ -338,7 +335,8 @@ class Board:
     """A view of one feed whose messages say what is.
 
     ``order``: products in the order asked for; ``sort``: the title or key of a column, with ``-``
-    in front the greatest first; ``places``: digits behind the point of prices, where known.
+    in front the greatest first; ``places``: digits behind the point of each product's prices,
+    where known; a price that has more shows them.
     """
 
     def __init__(
@@ -409,7 +407,7 @@ class Board:
             line = self._lines.get(key)
             if line is None:
                 line = self._lines[key] = Line(
-                    self._columns, self._widths, self._places.get(key), self._zone
+                    self._columns, self._widths, self._places.get(key, 0), self._zone
                 )
             line.update(row, at_ns)
 

@@ -22,10 +22,10 @@ from tests.cli.test_plan import planned
 )
 def test_states_stand_below_what_rolls(feeds: str, kinds: list[type]) -> None:
     plan = planned(feeds, terminal=True)
-    assert [type(view) for view in views_of(plan, Env({}))] == kinds
+    assert [type(view) for view in views_of(plan, Env({}), None)] == kinds
 
 
 @pytest.mark.parametrize("feed", BOARD)
 def test_own_events_roll_above_a_board(feed: str) -> None:
     plan = planned(feed, terminal=True, events=True)
-    assert [type(view) for view in views_of(plan, Env({}))] == [Roll, Board]
+    assert [type(view) for view in views_of(plan, Env({}), None)] == [Roll, Board]
