@@ -214,7 +214,7 @@ class Sequences:
         assert seq is not None  # noqa: S101  # the Session lets no delta without one pass
         if track is None:
             self._track(key, seq + 1, at_ns)
-            return True, self._first_delta(key, seq, at_ns)
+            return True, self._first_delta(key, seq, data)
         if track.next is None or seq >= track.next:
             if track.next is not None and seq > track.next:
                 self._hold(key, track.next, seq - 1, "venue", track.at_ns, at_ns, GRACE_NS)
@@ -228,16 +228,18 @@ class Sequences:
                 payload=data.payload, received_ns=at_ns, feed=feed, product=product, seq=seq
             )
             return False, [twice]
-        last, track.next, track.at_ns = track.next - 1, seq + 1, at_ns
-        return True, [_restart(key, last, seq, at_ns)]
+        restart = _restart(key, track.next - 1, seq, track.at_ns, data)
+        track.next, track.at_ns = seq + 1, at_ns
+        return True, [restart]
 
-    def _first_delta(self, key: Key, seq: int, at_ns: int) -> list[Event]:
+    def _first_delta(self, key: Key, seq: int, data: Data) -> list[Event]:
         """The first number on this connection, ahead of its snapshot."""
+        at_ns = data.received_ns
         before = self._before.pop(key, None)
         if before is None or before.last is None or seq == before.last + 1:
             return []
         if seq <= before.last:
-            return [_restart(key, before.last, seq, at_ns)]
+            return [_restart(key, before.last, seq, before.from_ns, data)]
         wait_ns = SNAPSHOT_NS if key[0] == "trade" else GRACE_NS
         self._hold(key, before.last + 1, seq - 1, before.cause, before.from_ns, at_ns, wait_ns)
         return []
@@ -254,7 +256,7 @@ class Sequences:
         if last is None or seq == last:
             return []
         if seq < last:
-            return [_restart(key, last, seq, at_ns)]
+            return [_restart(key, last, seq, from_ns, data)]
         return [_gap(key, at_ns, last + 1, seq, seq - last, cause, from_ns, at_ns)]
 
     def _trade_snapshot(self, key: Key, data: Data, track: Track | None) -> list[Event]:
@@ -272,7 +274,7 @@ class Sequences:
         newest = listed[-1]
         if last is not None and track is None and newest < last:
             self._track(key, newest + 1, at_ns)
-            return [_restart(key, last, newest, at_ns)]
+            return [_restart(key, last, newest, from_ns, data)]
         missing = [each for each in self._held if each.key == key]
         self._held = [each for each in self._held if each.key != key]
         if last is not None and newest > last:
@@ -430,5 +432,14 @@ def _gap(
     )
 
 
-def _restart(key: Key, last: int, seq: int, at_ns: int) -> Restart:
-    return Restart(received_ns=at_ns, feed=key[0], product=key[1], last=last, seq=seq)
+def _restart(key: Key, last: int, seq: int, from_ns: int, data: Data) -> Restart:
+    return Restart(
+        received_ns=data.received_ns,
+        feed=key[0],
+        product=key[1],
+        last=last,
+        seq=seq,
+        from_ns=from_ns,
+        to_ns=data.received_ns,
+        venue_ms=data.venue_ms,
+    )

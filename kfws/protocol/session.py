@@ -491,10 +491,10 @@ class Session:
         ]
 
     def dropped(self, gaps: Sequence[Gap]) -> list[Event]:
-        """Messages that were dropped for want of room; what is to be said of it."""
+        """Messages were dropped for want of room; what follows from that."""
         events: list[Event] = [*gaps]
         self._after(events)
-        return events
+        return events[len(gaps) :]
 
     def _after(self, events: list[Event]) -> None:
         """A book with a gap is stale until its next snapshot, which is asked for at once."""

@@ -344,13 +344,18 @@ class Connection(ClientConnection):
             pass
 
     @property
+    def _broke_with(self) -> str:
+        exc = self.connection_exc
+        return (isinstance(exc, OSError) and exc.strerror) or str(exc or "")
+
+    @property
     def ending(self) -> tuple[int, str]:
         """Close code and reason, the venue's or, where we had to end it, ours; 1006 when the
         connection broke without a word."""
         close = self.protocol.close_rcvd or self.protocol.close_sent
         if close is not None:
             return int(close.code), close.reason
-        return int(CloseCode.ABNORMAL_CLOSURE), self._given_up or str(self.connection_exc or "")
+        return int(CloseCode.ABNORMAL_CLOSURE), self._given_up or self._broke_with
 
 
 _DATA = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
