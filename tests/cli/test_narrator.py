@@ -227,9 +227,7 @@ def gap(**changes: Any) -> Gap:
             "duplicate: book PF_A 7 came before; left out",
         ),
         (
-            Restart(
-                received_ns=1, feed="book", product="PF_A", last=9, seq=2, from_ns=1, to_ns=1
-            ),
+            Restart(received_ns=1, feed="book", product="PF_A", last=9, seq=2, from_ns=1, to_ns=1),
             f"book PF_A: the venue counts anew, 9 then 2; how far it went between {CLOCK} "
             f"and {CLOCK} nobody can prove",
         ),
