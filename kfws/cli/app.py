@@ -12,6 +12,7 @@ from kfws import __version__
 from kfws.cli.commands.feeds import feeds
 from kfws.cli.commands.sim import sim
 from kfws.cli.commands.subscribe import subscribe
+from kfws.cli.commands.verify import verify
 from kfws.cli.env import Env
 from kfws.cli.exits import ExitStatus, status_of
 from kfws.errors import KfwsError, OutputError
@@ -33,6 +34,7 @@ app = typer.Typer(
 app.command()(subscribe)
 app.command()(feeds)
 app.command()(sim)
+app.command()(verify)
 
 
 def _print_version(context: typer.Context, wanted: bool) -> None:

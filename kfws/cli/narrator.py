@@ -27,7 +27,7 @@ from kfws.protocol.events import (
 )
 from kfws.protocol.session import ALREADY_SUBSCRIBED, NOT_SUBSCRIBED, UNAUTHENTICATED
 
-__all__ = ["Narrator"]
+__all__ = ["Narrator", "gap_in_words"]
 
 # So many intervals of one feed and cause are told one by one; more are told as one.
 INTERVALS_TOLD = 3
@@ -58,7 +58,7 @@ class Narrator:
     def _tell(self, event: Event) -> None:
         match event:
             case Gap():
-                self._say("warning", "gap", _gap(event), event)
+                self._say("warning", "gap", gap_in_words(event), event)
             case Redial():
                 self._redials += 1
                 soon = event.delay_s < 0.05
@@ -152,7 +152,8 @@ def _stream(event: Gap | Duplicate | Restart | Stale | Resync | Silent | Refused
     return f"{event.feed} {event.product or ''}".rstrip()
 
 
-def _gap(gap: Gap) -> str:
+def gap_in_words(gap: Gap) -> str:
+    """What is missing, of which stream, and why."""
     what = f"gap: {_stream(gap)}"
     if gap.missing is None:
         since = "" if gap.first is None else f" from {gap.first} on"

@@ -36,6 +36,7 @@ __all__ = [
     "Snapshots",
     "Stamp",
     "Strict",
+    "Tapes",
     "Timeout",
     "Until",
     "Url",
@@ -51,6 +52,14 @@ _END = "When to end"
 _TALK = "Messages (stderr)"
 
 
+Tapes = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="TAPE…",
+        help="Recordings: files (.ndjson, .gz, .zst), folders with such files, globs.",
+        show_default=False,
+    ),
+]
 EnvOption = Annotated[
     VenueName | None,
     typer.Option(

@@ -14,7 +14,7 @@ import orjson
 
 from kfws.protocol.events import Data
 
-__all__ = ["HEADER", "Frame", "moment_of", "one_line", "read", "stamp", "write"]
+__all__ = ["HEADER", "Frame", "is_begun", "moment_of", "one_line", "read", "stamp", "write"]
 
 HEADER = b'{"kfws":"header"'
 """How every tape begins."""
@@ -74,3 +74,9 @@ def moment_of(line: bytes) -> int | None:
     """When a line came, in nanoseconds; None of what is no line of a tape."""
     found = _MOMENT.match(line)
     return None if found is None else int(found[1])
+
+
+def is_begun(text: bytes) -> bool:
+    """Whether a torn line may be the beginning of a tape's line; nothing at all may."""
+    begins = (_OWN, b'{"received_ns":')
+    return any(text.startswith(begin) or begin.startswith(text) for begin in begins)

@@ -34,7 +34,6 @@ from kfws.protocol.events import (
 )
 from tests.cli.test_talk import Paper
 
-
 # Local time of day of one nanosecond after the epoch.
 CLOCK = datetime.fromtimestamp(0).astimezone().strftime("%H:%M:%S.000")
 

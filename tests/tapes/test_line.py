@@ -91,3 +91,9 @@ def test_the_moment_of_a_line_is_read_from_its_beginning(
     written: bytes, moment: int | None
 ) -> None:
     assert line.moment_of(written) == moment
+
+
+@pytest.mark.parametrize("text", [b"", b'{"kf', b'{"kfws":"head', b'{"received_ns":17'])
+def test_a_torn_line_is_told_by_its_beginning(text: bytes) -> None:
+    assert line.is_begun(text)
+    assert not line.is_begun(b"#" + text)
