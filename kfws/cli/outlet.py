@@ -51,6 +51,11 @@ class Outlet(Protocol):
     @property
     def pending_lines(self) -> int: ...
 
+    @property
+    def unwritten(self) -> bytes:
+        """The lines that are not out, whole; empty where nobody knows them any more."""
+        ...
+
     def put(self, data: bytes | bytearray) -> None:
         """Whole lines. Raises OutputError."""
         ...
@@ -80,6 +85,8 @@ class DescriptorOutlet:
         self.is_gone = False
         self._loop = asyncio.get_running_loop()
         self._pending = bytearray()
+        self._cut = b""
+        """The part that is out of the line that the pending bytes go on with."""
         self._room: asyncio.Future[None] | None = None
         self._fault: OutputError | None = None
         self._fd, self._kind = _without_blocking(fd)
@@ -96,6 +103,10 @@ class DescriptorOutlet:
         return self._pending.count(b"\n")
 
     @property
+    def unwritten(self) -> bytes:
+        return self._cut + self._pending
+
+    @property
     def is_full(self) -> bool:
         return len(self._pending) > FULL_BYTES
 
@@ -109,6 +120,7 @@ class DescriptorOutlet:
             return
         written = self._write(data)
         if written < len(data) and not self.is_gone:
+            self._remember_cut(data, written)
             self._pending += memoryview(data)[written:]
             if self._fault:
                 raise self._fault
@@ -162,11 +174,16 @@ class DescriptorOutlet:
 
     def _go_on(self) -> None:
         written = self._write(self._pending)
+        self._remember_cut(self._pending, written)
         del self._pending[:written]
         if not self._pending or self._fault:
             self._loop.remove_writer(self._fd)
         if not self.is_full or self._fault:
             self._wake()
+
+    def _remember_cut(self, data: bytes | bytearray, written: int) -> None:
+        begin = data.rfind(b"\n", 0, written) + 1
+        self._cut = (b"" if begin else self._cut) + data[begin:written]
 
     def _watch_reader(self) -> None:
         """A pipe reports that its reader left even while we have nothing to write."""
@@ -237,6 +254,10 @@ class FileOutlet:
     def pending_lines(self) -> int:
         """Lines that did not get in before the disk was full."""
         return self.file.lines_lost
+
+    @property
+    def unwritten(self) -> bytes:
+        return b""  # the file knows how many, not which
 
     def put(self, data: bytes | bytearray) -> None:
         if data:
