@@ -9,7 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from kfws import __version__
+from kfws.cli.commands.convert import convert
 from kfws.cli.commands.feeds import feeds
+from kfws.cli.commands.merge import merge
 from kfws.cli.commands.sim import sim
 from kfws.cli.commands.subscribe import subscribe
 from kfws.cli.commands.verify import verify
@@ -35,6 +37,8 @@ app.command()(subscribe)
 app.command()(feeds)
 app.command()(sim)
 app.command()(verify)
+app.command()(merge)
+app.command()(convert)
 
 
 def _print_version(context: typer.Context, wanted: bool) -> None:

@@ -31,6 +31,7 @@ Key = tuple[str, str | None]
 GAPS_KEPT = 10_000
 LINES_KEPT = 100
 SAY_EVERY = 4096
+SET_BACK_NS = 15_000_000_000
 
 
 @dataclass(slots=True)
@@ -59,7 +60,7 @@ class Tape:
     filter: Any = None
     """What was left out while recording."""
     set_back: int = 0
-    """How often the clock went back."""
+    """How often the clock went back by more than 15 s."""
     connections: int = 0
     first_ns: int | None = None
     last_ns: int | None = None
@@ -247,7 +248,8 @@ class _Recording:
         if not step.frames and step.event is None:
             _count_broken(tape, step.line)
             return
-        tape.set_back += tape.last_ns is not None and step.at_ns < tape.last_ns
+        # What --redundancy or merge held back a moment stands behind what came after it.
+        tape.set_back += step.at_ns < (tape.last_ns or 0) - SET_BACK_NS
         tape.first_ns = step.at_ns if tape.first_ns is None else tape.first_ns
         tape.last_ns = step.at_ns
         if step.event is None:

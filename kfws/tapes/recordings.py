@@ -10,10 +10,14 @@ import heapq
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import msgspec
+
+from kfws.protocol import wire
 from kfws.protocol.events import (
     Closed,
+    Data,
     Event,
     Opened,
     Report,
@@ -22,13 +26,14 @@ from kfws.protocol.events import (
     Subscribed,
     restore,
 )
+from kfws.protocol.feeds import base_name
 from kfws.protocol.sequence import Sequences
 from kfws.protocol.session import Session
 from kfws.tapes import line
 from kfws.tapes.files import Reader, first_ns
 from kfws.tapes.line import Frame
 
-__all__ = ["CONTINUED", "Account", "Step", "interleave", "steps"]
+__all__ = ["CONTINUED", "Account", "Step", "data_of", "header_of", "interleave", "steps"]
 
 CONTINUED = "continued"
 """The last event of a file that is followed by another one of the same run."""
@@ -78,6 +83,36 @@ def steps(reader: Reader) -> Iterator[Step]:
                 yield Step(at_ns, number, [], event)
         if frames:
             yield Step(at_ns, number + 1 - len(frames), frames)
+
+
+def data_of(payload: bytes, received_ns: int) -> Data | None:
+    """The message of a recorded frame, without judging it; None if it is none."""
+    head: wire.Head | str = ""
+    if payload.isascii() and len(payload) <= wire.SHORT:
+        try:
+            head = wire.read_typed(payload)
+        except (msgspec.DecodeError, RecursionError):
+            pass  # read_typed is strict about types that nothing depends on
+    head = head or wire.read_head(payload)
+    if isinstance(head, str) or head.event or not head.feed:
+        return None
+    feed, is_snapshot = base_name(head.feed)
+    return Data(
+        payload,
+        received_ns,
+        feed,
+        "snapshot" if is_snapshot else "delta",
+        head.product_id,
+        head.seq,
+        head.time or head.timestamp,
+    )
+
+
+def header_of(path: Path) -> dict[str, Any]:
+    """What a tape says of itself in its first line; nothing where it does not."""
+    first = next(steps(Reader(path, damages=[])), None)
+    event = first.event if first is not None else None
+    return event.fields if isinstance(event, Report) and event.name == "header" else {}
 
 
 def moment_of(event: Event) -> int:
@@ -153,16 +188,22 @@ class Account:
         self._sequences = Sequences(snapshots_pass=snapshots_pass)
         self._session = Session([], sequences=self._sequences, resync=False)
         self._connections: set[int] = set()
-        self._is_continued = False
+        self._was_lost = self._is_continued = False
         self._ticked_ns = 0
         self.at_ns = 0
         """The latest moment so far."""
         self._frame_ns = 0
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether a connection stands, or may have stood when the tape began."""
+        return bool(self._connections) or not self._was_lost
+
     def frames(self, payloads: list[bytes], at_ns: int) -> list[Event]:
         """Frames that came together."""
         self.at_ns = max(self.at_ns, at_ns)
         self._frame_ns = at_ns
+        self._was_lost = False
         events: list[Event] = []
         if self.at_ns - self._ticked_ns >= TICK_NS:
             self._ticked_ns = self.at_ns
@@ -181,6 +222,7 @@ class Account:
                 return self.lost(at_ns)  # whoever wrote before is gone, and said nothing
             case Opened():
                 self._connections.add(event.connection)
+                self._was_lost = False
             case Closed():
                 self._connections.discard(event.connection)
                 # With --redundancy others may stand; the recorder told what was lost then.
@@ -200,4 +242,5 @@ class Account:
     def lost(self, at_ns: int) -> list[Event]:
         """There is no connection any more, or no recorder; nothing can be late now."""
         self._connections.clear()
+        self._was_lost = True
         return self._sequences.lost(self._frame_ns, at_ns, "outage")
