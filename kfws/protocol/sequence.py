@@ -33,13 +33,17 @@ IDS_KEPT = 1000
 class Track:
     """Where a stream stands on this connection. Written once per message, hence so small."""
 
-    __slots__ = ("at_ns", "next")
+    __slots__ = ("at_ns", "is_free", "levels", "next")
 
-    def __init__(self, expected: int | None, at_ns: int) -> None:
+    def __init__(self, expected: int | None, at_ns: int, *, is_free: bool = False) -> None:
         self.next = expected
         """The number that comes next; None where none is known."""
         self.at_ns = at_ns
         """When the last message came."""
+        self.is_free = is_free
+        """Whether there is nothing to look at in a message: no number, no id."""
+        self.levels: dict[str, dict[float, float]] = {}
+        """Of a book that is looked at: side → price → size, enough to see that it is crossed."""
 
 
 @dataclass(slots=True)
@@ -104,7 +108,7 @@ class Sequences:
         row = FEEDS.get(feed)
         if product in tracks or (row is not None and row.numbered):
             return []
-        tracks[product] = Track(None, received_ns)
+        self._track((feed, product), None, received_ns)
         if row is not None and row.identified_by:
             self._due[feed, product] = None  # its snapshot may prove that nothing is missing
             return []
@@ -212,7 +216,15 @@ class Sequences:
         return True, [] if track else self._unprovable(key, data.received_ns)
 
     def _track(self, key: Key, expected: int | None, at_ns: int) -> None:
-        self.tracks[key[0]][key[1]] = Track(expected, at_ns)
+        feed, product = key
+        row = FEEDS.get(feed)
+        is_free = (
+            row is not None
+            and not row.numbered
+            and not row.identified_by
+            and (product is not None or "product_id" not in row.needs)
+        )
+        self.tracks[feed][product] = Track(expected, at_ns, is_free=is_free)
 
     def _delta(self, key: Key, data: Data, track: Track | None) -> tuple[bool, list[Event]]:
         seq, at_ns = data.seq, data.received_ns
