@@ -160,11 +160,11 @@ class Audit:
 
     def run(self) -> Iterator[int]:
         """Bytes read so far, of all files together."""
-        tapes = dict(zip([each.path for each in self._readers], self.tapes, strict=True))
+        tapes = dict(zip(self._readers, self.tapes, strict=True))
         for count, (number, reader, step) in enumerate(interleave(self._readers)):
             if number not in self._recordings:
                 self._recordings[number] = _Recording(number)
-            self._recordings[number].take(tapes[reader.path], step)
+            self._recordings[number].take(tapes[reader], step)
             if count % SAY_EVERY == 0:
                 yield sum(each.position for each in self._readers)
         for tape, reader in zip(self.tapes, self._readers, strict=True):
@@ -237,6 +237,7 @@ class _Recording:
         self.number = number
         self.streams: dict[Key, Stream] = {}
         self._account = Account()
+        self._frame_ns = 0
         self._snapshots_pass = True
         self._auditable = True
         self._delays: dict[Key, Delays] = {}
@@ -248,11 +249,12 @@ class _Recording:
         if not step.frames and step.event is None:
             _count_broken(tape, step.line)
             return
-        # What --redundancy or merge held back a moment stands behind what came after it.
-        tape.set_back += step.at_ns < (tape.last_ns or 0) - SET_BACK_NS
-        tape.first_ns = step.at_ns if tape.first_ns is None else tape.first_ns
-        tape.last_ns = step.at_ns
+        tape.first_ns = min(step.at_ns, tape.first_ns or step.at_ns)
+        tape.last_ns = max(step.at_ns, tape.last_ns or 0)
         if step.event is None:
+            # What --redundancy or merge held back a moment stands behind what came after it.
+            tape.set_back += step.at_ns < self._frame_ns - SET_BACK_NS
+            self._frame_ns = step.at_ns
             self._frames(tape, step)
         else:
             self._own(tape, step.event)

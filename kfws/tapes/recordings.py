@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Iterator, Sequence
+from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -139,33 +140,42 @@ def interleave(readers: Sequence[Reader]) -> Iterator[tuple[int, Reader, Step]]:
     A tape that begins when another has ended goes on with that recording: the one whose file
     name is the most like its own. Tapes that overlap are of different recordings.
     """
-    pending = sorted(readers, key=lambda each: (first_ns(each.path) or 0, each.path))
-    begins = [first_ns(each.path) or 0 for each in pending]
+    begins = {reader: first_ns(reader.path) or 0 for reader in readers}
+    pending = sorted(readers, key=lambda each: (begins[each], each.path), reverse=True)
     free: list[_Recorder] = []
-    heap: list[tuple[int, int, Step, _Recorder, Reader, Iterator[Step]]] = []
-    made = at = 0
-    while heap or at < len(pending):
-        if at < len(pending) and (not heap or heap[0][0] > begins[at]):
-            reader, at = pending[at], at + 1
-            if free:
-                recorder = max(free, key=lambda each: _alike(each.path, reader.path))
-                free.remove(recorder)
-                recorder.path = reader.path
-            else:
-                made += 1
-                recorder = _Recorder(made, reader.path)
+    heap: list[tuple[int, int, Step, Reader, Iterator[Step]]] = []
+    recorders: dict[Reader, _Recorder] = {}
+    numbers = itertools.count(1)
+    while heap or pending:
+        if pending and (not heap or heap[0][0] > begins[pending[-1]]):
+            reader = pending.pop()
+            recorder = recorders[reader] = _recorder(reader.path, free, numbers)
             rest = steps(reader)
         else:
-            _, _, step, recorder, reader, rest = heapq.heappop(heap)
+            _, number, step, reader, rest = heapq.heappop(heap)
+            yield number, reader, step
+            recorder = recorders[reader]
+        others = [begins[each] for each in pending[-1:]] + [each[0] for each in heap[:1]]
+        until = min(others, default=inf)
+        for step in rest:
+            # A clock that was set back does not change the order of a tape.
+            at_ns = recorder.at_ns = max(recorder.at_ns, step.at_ns)
+            if at_ns > until:
+                heapq.heappush(heap, (at_ns, recorder.number, step, reader, rest))
+                break
             yield recorder.number, reader, step
-        following = next(rest, None)
-        if following is None:
+        else:
             free.append(recorder)
-            continue
-        # A clock that was set back does not change the order of a tape.
-        recorder.at_ns = max(recorder.at_ns, following.at_ns)
-        entry = recorder.at_ns, recorder.number, following, recorder, reader, rest
-        heapq.heappush(heap, entry)
+
+
+def _recorder(path: Path, free: list[_Recorder], numbers: Iterator[int]) -> _Recorder:
+    """Who wrote this tape: the free one whose last is called the most like it, else another."""
+    if not free:
+        return _Recorder(next(numbers), path)
+    found = max(free, key=lambda each: _alike(each.path, path))
+    free.remove(found)
+    found.path = path
+    return found
 
 
 def _alike(path: Path, other: Path) -> int:
@@ -218,8 +228,10 @@ class Account:
         match event:
             case Report(name=name) if name == CONTINUED:
                 self._is_continued = True
-            case Report(name="header") if not was_continued:
-                return self.lost(at_ns)  # whoever wrote before is gone, and said nothing
+            case Report(name="header", fields=fields):
+                # Another file of the same run; else whoever wrote is gone, and said nothing.
+                if not (was_continued or "continues" in fields):
+                    return self.lost(at_ns)
             case Opened():
                 self._connections.add(event.connection)
                 self._was_lost = False

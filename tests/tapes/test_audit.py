@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kfws.errors import OutputError
-from kfws.protocol.events import Cause, Data, Event, Gap, Restart
+from kfws.protocol.events import Cause, Data, Event, Gap, Report, Restart
 from kfws.tapes.audit import Audit, Stream
 from tests.frames_of import frames
 from tests.tapes.taping import (
@@ -142,6 +142,21 @@ def test_a_killed_recorder_leaves_an_outage_until_it_runs_again(tmp_path: Path) 
     assert ranges(only(found)) == [(3, 8)]
     assert only(found, "ticker").unprovable == 1
     assert not found.tapes[0].ended
+
+
+def test_a_file_that_continues_another_goes_on_with_its_connection(tmp_path: Path) -> None:
+    later = AT + 60 * SECOND_NS
+    story = [opened(), subscribed(AT, "ticker", "PF_A")]
+    end = Report(received_ns=later, name="continued", fields={})
+    first = tape(tmp_path / "a.1.ndjson", [header(), *story, ticker(AT + 1), book(1), end])
+    second = tape(
+        tmp_path / "a.2.ndjson",
+        [header(later, continues="a.1.ndjson"), *story, ticker(later + 1), book(2, later + 2)],
+    )
+    found = audit(first, second)
+    assert {each.verdict for each in found.streams} == {"complete", "no outage"}
+    assert found.tapes[0].ended
+    assert found.tapes[1].set_back == 0
 
 
 def test_trades_that_a_snapshot_lists_are_healed(tmp_path: Path) -> None:
