@@ -40,6 +40,8 @@ class Tape:
 
     path: str
     bytes: int
+    recording: int = 0
+    """Which of the recordings it belongs to, from 1 on; 0: it has no line."""
     compression: str | None = None
     frames: int = 0
     """Compressed frames that are whole, their checksums right."""
@@ -245,6 +247,7 @@ class _Recording:
 
     def take(self, tape: Tape, step: Step) -> None:
         """What the tape says next."""
+        tape.recording = self.number
         tape.lines += len(step.frames) or 1
         if not step.frames and step.event is None:
             _count_broken(tape, step.line)

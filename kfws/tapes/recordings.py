@@ -232,6 +232,7 @@ class Account:
                 # Another file of the same run; else whoever wrote is gone, and said nothing.
                 if not (was_continued or "continues" in fields):
                     return self.lost(at_ns)
+                self._connections.clear()  # those that stand are told again
             case Opened():
                 self._connections.add(event.connection)
                 self._was_lost = False

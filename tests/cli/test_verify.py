@@ -100,6 +100,14 @@ def test_formats_that_make_no_sense_are_refused(tmp_path: Path, format: str) -> 
     assert done.said == [f"kfws: verify has no -f {format}; there are table, json and ndjson"]
 
 
+def test_several_recordings_are_numbered(tmp_path: Path) -> None:
+    recorded(tmp_path / "a.ndjson", 1, 5)
+    recorded(tmp_path / "b.ndjson", 1, 2)
+    lines = run("verify", str(tmp_path), "-f", "table").out.decode().splitlines()
+    assert [line.split()[1] for line in lines[:3]] == ["REC", "1", "2"]
+    assert "recording 1: gap: book PF_A 2–4: 3 messages missing (venue)" in lines
+
+
 def test_a_folder_is_all_tapes_in_it(tmp_path: Path) -> None:
     recorded(tmp_path / "a.ndjson", 1)
     recorded(tmp_path / "b.ndjson.gz", 1)

@@ -154,7 +154,7 @@ def _gap_lines(streams: Sequence[Stream]) -> Iterator[str]:
     found.sort(key=lambda each: each[:2])
     several = _are_several(streams)
     for _, _, recording, gap in found[:GAPS_SHOWN]:
-        yield f"tape {recording}: {gap_in_words(gap)}" if several else gap_in_words(gap)
+        yield f"recording {recording}: {gap_in_words(gap)}" if several else gap_in_words(gap)
     more = sum(stream.gaps_more for stream in streams) + len(found[GAPS_SHOWN:])
     if more:
         yield f"… and {_count(more, 'gap')} more; -f json lists them"
@@ -176,11 +176,14 @@ def _sum(audit: Audit) -> str:
 
 
 def _tape_rows(tapes: Sequence[Tape]) -> Iterator[list[str]]:
-    yield ["TAPE", "LINES>", "MESSAGES>", "CONNECTIONS>", "FRAMES>", "STATE"]
+    several = len({tape.recording for tape in tapes}) > 1
+    recording = ["REC>"] if several else []
+    yield ["TAPE", *recording, "LINES>", "MESSAGES>", "CONNECTIONS>", "FRAMES>", "STATE"]
     for tape in tapes:
         frames = f"{tape.frames:,}" if tape.compression else "-"
         counts = [f"{each:,}" for each in (tape.lines, tape.messages, tape.connections)]
-        yield [tape.path, *counts, frames, _state(tape)]
+        recording = [str(tape.recording)] if several else []
+        yield [tape.path, *recording, *counts, frames, _state(tape)]
 
 
 def _state(tape: Tape) -> str:
@@ -204,7 +207,7 @@ def _stream_rows(streams: Sequence[Stream]) -> Iterator[list[str]]:
         (title, name) for title, name in _COUNTS if any(getattr(stream, name) for stream in streams)
     ]
     several = _are_several(streams)
-    head = ["FEED", "PRODUCT", *(["TAPE>"] if several else []), "MESSAGES>", "FIRST (UTC)", "LAST"]
+    head = ["FEED", "PRODUCT", *(["REC>"] if several else []), "MESSAGES>", "FIRST (UTC)", "LAST"]
     yield [*head, "NUMBERS", *(f"{title}>" for title, _ in counts), "DELAY>", "VERDICT"]
     for stream in streams:
         row = [stream.feed, stream.product or "-"]
