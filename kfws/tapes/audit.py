@@ -414,8 +414,9 @@ def _is_news(stream: Stream, told: Gap) -> bool:
         return True
     if stream.first_seq is None or stream.last_seq is None:
         return True
-    last = inf if told.last is None else told.last
-    return not stream.restarts and (last < stream.first_seq or told.first > stream.last_seq)
+    if told.last is None:
+        return told.first > stream.last_seq
+    return not stream.restarts and (told.last < stream.first_seq or told.first > stream.last_seq)
 
 
 def _count_broken(tape: Tape, number: int) -> None:

@@ -115,6 +115,17 @@ def test_an_outage_without_end_is_unprovable(tmp_path: Path) -> None:
     assert found.verdict == "unprovable"
 
 
+def test_an_outage_without_end_is_told_behind_a_counter_that_began_anew_as_well(
+    tmp_path: Path,
+) -> None:
+    restart = Restart(
+        received_ns=AT + 10, feed="book", product="PF_A", last=900, seq=7, from_ns=AT, to_ns=AT
+    )
+    gap = told(8, None, "outage", AT + 2 * SECOND_NS)
+    path = tape(tmp_path / "a.ndjson", run(book(900), restart, book(7, AT + SECOND_NS), gap))
+    assert ranges(only(audit(path))) == [(8, None)]
+
+
 def test_a_stream_without_numbers_has_an_interval_for_each_reconnect(tmp_path: Path) -> None:
     lines = run(
         subscribed(AT, "ticker", "PF_A"),
