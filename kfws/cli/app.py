@@ -12,6 +12,8 @@ from kfws import __version__
 from kfws.cli.commands.convert import convert
 from kfws.cli.commands.feeds import feeds
 from kfws.cli.commands.merge import merge
+from kfws.cli.commands.products import products
+from kfws.cli.commands.request import request
 from kfws.cli.commands.sim import sim
 from kfws.cli.commands.subscribe import subscribe
 from kfws.cli.commands.verify import verify
@@ -35,10 +37,12 @@ app = typer.Typer(
 )
 app.command()(subscribe)
 app.command()(feeds)
+app.command()(products)
 app.command()(sim)
 app.command()(verify)
 app.command()(merge)
 app.command()(convert)
+app.command()(request)
 
 
 def _print_version(context: typer.Context, wanted: bool) -> None:

@@ -9,6 +9,8 @@ import typer
 from kfws.cli.choices import Format, LogFormat, OnFull, VenueName
 
 __all__ = [
+    "SELECT",
+    "VENUE",
     "Attempts",
     "Buffer",
     "CaFile",
@@ -32,6 +34,7 @@ __all__ = [
     "Quiet",
     "Redundancy",
     "Renew",
+    "RestUrl",
     "Resync",
     "Snapshots",
     "Stamp",
@@ -44,10 +47,10 @@ __all__ = [
     "Where",
 ]
 
-_VENUE = "Venue"
+VENUE = "Venue"
 _STEADY = "Steadiness"
 _OUTPUT = "Output"
-_SELECT = "Selection"
+SELECT = "Selection"
 _END = "When to end"
 _TALK = "Messages (stderr)"
 
@@ -65,22 +68,32 @@ EnvOption = Annotated[
     typer.Option(
         "--env",
         help="The venue; sim runs a simulated one in the process. (default: live)",
-        rich_help_panel=_VENUE,
+        rich_help_panel=VENUE,
         show_default=False,
     ),
 ]
 Url = Annotated[
     str | None,
     typer.Option(
-        "--url", metavar="URL", help="Another venue: wss://HOST/ws/v1.", rich_help_panel=_VENUE
+        "--url", metavar="URL", help="Another venue: wss://HOST/ws/v1.", rich_help_panel=VENUE
+    ),
+]
+RestUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--rest-url",
+        metavar="URL",
+        help="Where REST is: https://HOST. (default: host and port of --url, else of --env)",
+        rich_help_panel=VENUE,
+        show_default=False,
     ),
 ]
 Insecure = Annotated[
     bool,
     typer.Option(
         "--insecure",
-        help="Allow ws:// to other hosts than this one (never with credentials).",
-        rich_help_panel=_VENUE,
+        help="Allow ws:// and http:// to other hosts than this one (never with credentials).",
+        rich_help_panel=VENUE,
     ),
 ]
 Proxy = Annotated[
@@ -89,7 +102,7 @@ Proxy = Annotated[
         "--proxy",
         metavar="URL",
         help="HTTP or SOCKS proxy; `none`: no proxy. (default: https_proxy, all_proxy …)",
-        rich_help_panel=_VENUE,
+        rich_help_panel=VENUE,
         show_default=False,
     ),
 ]
@@ -99,7 +112,7 @@ CaFile = Annotated[
         "--ca-file",
         metavar="FILE",
         help="Trust these authorities (PEM) instead of the system's.",
-        rich_help_panel=_VENUE,
+        rich_help_panel=VENUE,
     ),
 ]
 Compression = Annotated[
@@ -107,7 +120,7 @@ Compression = Annotated[
     typer.Option(
         "--compression",
         help="Offer permessage-deflate: less network, more CPU.",
-        rich_help_panel=_VENUE,
+        rich_help_panel=VENUE,
     ),
 ]
 ForceFeed = Annotated[
@@ -115,7 +128,7 @@ ForceFeed = Annotated[
     typer.Option(
         "--force-feed",
         help="Ask for feeds that kfws does not know.",
-        rich_help_panel=_VENUE,
+        rich_help_panel=VENUE,
     ),
 ]
 CredentialsFile = Annotated[
@@ -124,7 +137,7 @@ CredentialsFile = Annotated[
         "--credentials",
         metavar="FILE",
         help="A file with api_key and api_secret, readable by you alone.",
-        rich_help_panel=_VENUE,
+        rich_help_panel=VENUE,
     ),
 ]
 CredentialsCommand = Annotated[
@@ -133,7 +146,7 @@ CredentialsCommand = Annotated[
         "--credentials-command",
         metavar="CMD",
         help="A command that prints api_key and api_secret.",
-        rich_help_panel=_VENUE,
+        rich_help_panel=VENUE,
     ),
 ]
 Attempts = Annotated[
@@ -254,7 +267,7 @@ Where = Annotated[
         metavar="EXPR",
         help="Pass on what matches: KEY OP VALUE with and, or, not, ( ), e.g. "
         "'side==buy and qty>=10'. A snapshot passes whole when any of its entries matches.",
-        rich_help_panel=_SELECT,
+        rich_help_panel=SELECT,
     ),
 ]
 Snapshots = Annotated[
@@ -262,7 +275,7 @@ Snapshots = Annotated[
     typer.Option(
         "--snapshots/--no-snapshots",
         help="Pass on snapshot messages.",
-        rich_help_panel=_SELECT,
+        rich_help_panel=SELECT,
     ),
 ]
 Until = Annotated[

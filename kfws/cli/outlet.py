@@ -200,7 +200,7 @@ class DescriptorOutlet:
         self._wake()
 
     def _unwatch(self) -> None:
-        if self._loop.is_closed():
+        if self._loop.is_closed() or self._kind == "closed":
             return
         if self._kind == "pipe":
             self._loop.remove_reader(self._fd)
@@ -233,6 +233,7 @@ class DescriptorOutlet:
 
     def close(self) -> None:
         self._unwatch()
+        self._kind = "closed"  # from now on the number may be another's
         while self._to_close:
             os.close(self._to_close.pop())
 

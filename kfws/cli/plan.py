@@ -5,21 +5,30 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from kfws.cli.choices import Format, OnFull, VenueName
 from kfws.cli.quantities import duration_s, size_bytes
 from kfws.cli.where import Expression, parse
 from kfws.errors import UsageError
+from kfws.products_cache import Products
 from kfws.protocol.auth import is_loopback
 from kfws.protocol.feeds import FEEDS, nearest, spelled
-from kfws.protocol.products import is_glob, is_well_formed
+from kfws.protocol.products import is_glob, is_well_formed, match, spelling
 from kfws.sinks.columns import csv_columns, table_columns
 
-__all__ = ["Output", "Plan", "Typed", "make_plan"]
+__all__ = [
+    "Output",
+    "Plan",
+    "Typed",
+    "check_text",
+    "make_plan",
+    "name_products",
+    "rest_base",
+]
 
 
 URLS = {
@@ -41,6 +50,7 @@ class Typed:
     force_feed: bool = False
     env: VenueName | None = None
     url: str | None = None
+    rest_url: str | None = None
     insecure: bool = False
     proxy: str | None = None
     ca_file: str | None = None
@@ -85,9 +95,12 @@ class Plan:
 
     feeds: tuple[str, ...]
     products: tuple[str, ...]
+    """Ids and globs as typed; ``name_products`` makes ids of the globs."""
     venue: VenueName | None
     """None: the venue of ``url``."""
     url: str
+    rest_base: str
+    """Where REST is; empty for the simulator in the process."""
     proxy: str | None
     insecure: bool
     ca_file: str | None
@@ -110,7 +123,19 @@ class Plan:
     renew_s: float
     buffer_bytes: int
     on_full: OnFull
+    globs: tuple[str, ...] = ()
+    """Those that ``name_products`` made ids of; they go on filtering private feeds."""
     warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def names_products(self) -> bool:
+        """Whether ids are sent to the venue; else products only filter what is passed on."""
+        return any(_goes_by_product(feed, self.products) for feed in self.feeds)
+
+    @property
+    def has_globs(self) -> bool:
+        """Whether the products list must say what to ask the venue for."""
+        return self.names_products and any(is_glob(name) for name in self.products)
 
     @property
     def private_feeds(self) -> tuple[str, ...]:
@@ -137,7 +162,7 @@ class Plan:
 
 def make_plan(typed: Typed, *, stdout_is_terminal: bool, read_text: Callable[[str], str]) -> Plan:
     """Checks what was typed. Raises UsageError with what to type instead."""
-    _check_text(typed)
+    check_text(typed.feeds, typed.url, typed.fields, typed.where, typed.until)
     feeds = _feeds(typed.feeds, typed.force_feed)
     products = _products(typed.products, read_text)
     _match_up(feeds, products)
@@ -150,6 +175,7 @@ def make_plan(typed: Typed, *, stdout_is_terminal: bool, read_text: Callable[[st
         products=products,
         venue=venue,
         url=url,
+        rest_base=rest_base(typed.rest_url, typed.url, typed.env, insecure=typed.insecure),
         proxy=typed.proxy,
         insecure=typed.insecure,
         ca_file=typed.ca_file,
@@ -176,9 +202,11 @@ def make_plan(typed: Typed, *, stdout_is_terminal: bool, read_text: Callable[[st
     )
 
 
-def _check_text(typed: Typed) -> None:
-    """Bytes that are no UTF-8 can name a file, but cannot be said to the venue or a tape."""
-    texts = (typed.feeds, typed.url, typed.fields, typed.where, typed.until)
+def check_text(*texts: str | None) -> None:
+    """Bytes that are no UTF-8 can name a file, but cannot be said to the venue or a tape.
+
+    Raises UsageError.
+    """
     for text in texts:
         if text is not None and any("\ud800" <= mark <= "\udfff" for mark in text):
             raise UsageError(f"{text!r} is no text", hint="type it in UTF-8")
@@ -210,12 +238,7 @@ def _products(typed: Sequence[str], read_text: Callable[[str], str]) -> tuple[st
     for each in typed:
         names += _named_in(each[1:], read_text) if each.startswith("@") else each.split(",")
     for name in names:
-        if is_glob(name):
-            raise UsageError(
-                f"{name} is a pattern; this version takes product ids only",
-                hint="name the products, e.g. PF_XBTUSD PF_ETHUSD, or @FILE with one a line",
-            )
-        if not is_well_formed(name):
+        if not is_glob(name) and not is_well_formed(name):
             raise UsageError(
                 f"{name!r} is no product id", hint="an id looks like PF_XBTUSD or FI_XBTUSD_261225"
             )
@@ -233,6 +256,37 @@ def _named_in(path: str, read_text: Callable[[str], str]) -> list[str]:
     if not names:
         raise UsageError(f"@{path} names no product", hint="one product a line")
     return names
+
+
+def name_products(plan: Plan, products: Products) -> Plan:
+    """The plan with ids instead of globs, in the order of the list, and the venue's spelling of
+    ids whose case it knows better (a warning each). Raises UsageError for a glob without a match.
+    """
+    names: list[str] = []
+    warnings: list[str] = []
+    for typed in plan.products:
+        if is_glob(typed):
+            names += _matching(typed, products)
+            continue
+        known = spelling(typed, products.ids)
+        names.append(known)
+        if known != typed:
+            warnings.append(f"{typed} is spelled {known} at the venue; {known} is asked for")
+    return replace(
+        plan,
+        products=tuple(dict.fromkeys(names)),
+        globs=tuple(filter(is_glob, plan.products)),
+        warnings=(*plan.warnings, *warnings),
+    )
+
+
+def _matching(glob: str, products: Products) -> list[str]:
+    found = match(glob, products.tradeable)
+    if not found:
+        raise UsageError(
+            f"no product matches {glob}{products.similar(glob)}", hint="`kfws products` lists them"
+        )
+    return found
 
 
 def _goes_by_product(feed: str, products: Sequence[str]) -> bool:
@@ -363,37 +417,81 @@ _OF_ALL = frozenset({"feed", "received_ns", "account", "holding", "futures", "fl
 
 
 def _place(typed: Typed, feeds: Sequence[str]) -> tuple[VenueName | None, str]:
-    private = any(feed in FEEDS and FEEDS[feed].private for feed in feeds)
     if typed.url is None:
         venue = typed.env or VenueName.live
         return venue, URLS[venue]
-    if typed.env is not None:
-        raise UsageError("--env and --url both name a venue", hint="leave one of them away")
-    # First of all, since what is wrong is quoted: a password is not shown.
-    if "@" in typed.url or "#" in typed.url:
-        raise UsageError("--url takes no user, password or fragment", hint=_URL_HINT)
-    try:
-        parts = urlsplit(typed.url)
-        host = parts.hostname
-        _ = parts.port
-    except ValueError as exc:
-        raise UsageError(f"--url {typed.url}: {exc}", hint=_URL_HINT) from exc
-    if parts.scheme not in ("ws", "wss") or not host:
-        raise UsageError(f"--url {typed.url} is no WebSocket address", hint=_URL_HINT)
-    if parts.scheme == "ws" and not is_loopback(host):
-        if private:
-            raise UsageError(
-                f"credentials never go over plain ws:// to {host}", hint=f"wss://{host}…"
-            )
-        if not typed.insecure:
-            raise UsageError(
-                f"ws:// to {host} is not encrypted",
-                hint="use wss://, or --insecure if you mean it",
-            )
+    _check_one_venue(typed.env, typed.url)
+    parts = _address("--url", typed.url, ("wss", "ws"), _URL_HINT)
+    private = any(feed in FEEDS and FEEDS[feed].private for feed in feeds)
+    _check_line(parts, is_private=private, insecure=typed.insecure)
     return None, typed.url
 
 
+def rest_base(
+    rest_url: str | None, url: str | None, env: VenueName | None, *, insecure: bool = False
+) -> str:
+    """Where REST is, as scheme, host and port: ``--rest-url``, else of ``--url``, else of the
+    environment; empty for the simulator in the process, which says so itself.
+
+    Raises UsageError for what is no address, and for plain http:// to another machine unless
+    that is ``insecure`` on purpose.
+    """
+    _check_one_venue(env, url)
+    if rest_url is not None:
+        parts = _address("--rest-url", rest_url, ("https", "http"), _REST_HINT)
+        if parts.path not in ("", "/") or parts.query:
+            raise UsageError(f"--rest-url {rest_url} has a path", hint=_REST_HINT)
+    elif url is not None:
+        parts = _address("--url", url, ("wss", "ws"), _URL_HINT)
+    else:
+        parts = urlsplit(URLS[env or VenueName.live])
+        if not parts.netloc:
+            return ""
+    _check_line(parts, is_private=False, insecure=insecure)
+    return f"{'https' if parts.scheme in ('wss', 'https') else 'http'}://{parts.netloc}"
+
+
+def _check_one_venue(env: VenueName | None, url: str | None) -> None:
+    if env is not None and url is not None:
+        raise UsageError("--env and --url both name a venue", hint="leave one of them away")
+
+
+def _address(option: str, typed: str, schemes: tuple[str, str], hint: str) -> SplitResult:
+    """An address, taken apart. Raises UsageError."""
+    # First of all, since what is wrong is quoted: a password is not shown.
+    if "@" in typed or "#" in typed:
+        raise UsageError(f"{option} takes no user, password or fragment", hint=hint)
+    try:
+        parts = urlsplit(typed)
+        _ = parts.port
+    except ValueError as exc:
+        raise UsageError(f"{option} {typed}: {exc}", hint=hint) from exc
+    if parts.scheme not in schemes or not parts.hostname:
+        kind = "WebSocket" if "wss" in schemes else "REST"
+        raise UsageError(f"{option} {typed} is no {kind} address", hint=hint)
+    return parts
+
+
+def _check_line(parts: SplitResult, *, is_private: bool, insecure: bool) -> None:
+    """Whether the user may, or wants to, go there without TLS. Raises UsageError."""
+    host = parts.hostname or ""
+    if parts.scheme in ("wss", "https") or is_loopback(host):
+        return
+    secure = "wss" if parts.scheme == "ws" else "https"
+    if is_private:
+        raise UsageError(
+            f"credentials never go over plain {parts.scheme}:// to {host}",
+            hint=f"{secure}://{host}…",
+        )
+    if not insecure:
+        raise UsageError(
+            f"{parts.scheme}:// to {host} is not encrypted",
+            hint=f"use {secure}://, or --insecure if you mean it",
+        )
+
+
 _URL_HINT = "e.g. --url wss://futures.kraken.com/ws/v1"
+_REST_HINT = "e.g. --rest-url https://futures.kraken.com"
 
 
 def _renew_s(typed: Typed) -> float:

@@ -22,18 +22,14 @@ from kfws.cli.talk import Talk
 from kfws.cli.totals import Totals
 from kfws.cli.unwritten import gaps_of
 from kfws.errors import (
-    Incomplete,
     Interrupted,
     KfwsError,
     NothingCame,
     OutputError,
-    ProtocolBroken,
     ReaderTooSlow,
 )
-from kfws.errors import (
-    Refused as AllRefused,
-)
-from kfws.protocol.events import Broken, Closed, Data, Event, Gap, Refused, Report
+from kfws.protocol.events import Closed, Data, Event, Refused, Report
+from kfws.protocol.strict import judge_strictly
 
 __all__ = ["Run"]
 
@@ -58,7 +54,10 @@ class Source(Protocol):
 
 
 class Run:
-    """One run of the stream, from the first batch to the last flush."""
+    """One run of the stream, from the first batch to the last flush.
+
+    ``fault`` says what is wrong with a product id, or nothing where it does not know.
+    """
 
     def __init__(
         self,
@@ -67,6 +66,7 @@ class Run:
         talk: Talk,
         *,
         header: dict[str, Any],
+        fault: Callable[[str], str] = lambda _: "",
         look_every_s: float = LOOK_EVERY_S,
     ) -> None:
         self._plan = plan
@@ -76,11 +76,11 @@ class Run:
         self._talk = talk
         self._header = header
         self._look_every_s = look_every_s
-        self._narrator = Narrator(talk)
+        self._narrator = Narrator(talk, fault)
         self._selection = Selection(
             where=plan.where,
             snapshots=plan.snapshots,
-            products=frozenset(plan.products),
+            products=frozenset((*plan.products, *plan.globs)),
             asked=frozenset(plan.feeds),
         )
         self._loop = asyncio.get_running_loop()
@@ -91,6 +91,11 @@ class Run:
         self._left = plan.count
         self._matched = False
         self._totals = Totals()
+
+    @property
+    def refused(self) -> list[Refused]:
+        """All that the venue turned down."""
+        return [*self._narrator.refused.values()]
 
     async def run(self, source: Source) -> None:
         """Streams until a limit, a signal, or an error; then flushes and closes all outputs.
@@ -158,7 +163,7 @@ class Run:
 
     def _take(self, events: list[Event]) -> None:
         events, chosen = self._cut(events, self._selection.choose(events))
-        if self._ending is None:
+        if self._ending is None and any(map(_goes_on, events)):
             self._narrator.go_on()
         messages = [each for each in chosen if type(each) is Data]
         if messages:
@@ -169,7 +174,7 @@ class Run:
         self._write(events, chosen)
         self._drop_those_gone()
         if self._plan.strict:
-            _be_strict(events)
+            judge_strictly(events, hint="--strict was given")
 
     def _write(self, events: list[Event], chosen: list[Event]) -> None:
         """To every output, whatever becomes of one of them."""
@@ -361,28 +366,14 @@ class Run:
         return error
 
 
+def _goes_on(event: Event) -> bool:
+    """Whether there is more to the stream than what was refused, and its end."""
+    return not isinstance(event, (Closed, Refused)) and not getattr(event, "quiet", False)
+
+
 def _for_raw(events: list[Event], chosen: list[Event]) -> list[Event]:
     """Every frame as it came, but for the messages that were filtered out."""
     if chosen is events:
         return events
     kept = {id(each) for each in chosen}
     return [each for each in events if id(each) in kept or (type(each) is Data and each.quiet)]
-
-
-def _be_strict(events: Sequence[Event]) -> None:
-    for event in events:
-        if isinstance(event, Broken):
-            raise ProtocolBroken(
-                f"the venue sent a broken frame: {event.reason}", hint="--strict was given"
-            )
-        if isinstance(event, Gap) and not event.healed:
-            raise Incomplete(
-                f"messages are missing of {event.feed} {event.product or ''}".rstrip(),
-                hint="--strict was given",
-            )
-        if isinstance(event, Refused) and not event.quiet:
-            raise AllRefused(
-                f"the venue refused {event.feed} {event.product or ''}".rstrip()
-                + f": {event.message}",
-                hint="--strict was given",
-            )

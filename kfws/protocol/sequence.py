@@ -148,6 +148,15 @@ class Sequences:
             self._interrupt((feed, product), None, track.at_ns, "venue")
 
     def forget(self, feed: str, product: str | None) -> None:
+        """A stream was given up: what comes when it is wanted again has no past."""
+        key = feed, product
+        self.tracks.get(feed, {}).pop(product, None)
+        self._before.pop(key, None)
+        self._ids.pop(key, None)
+        self._due.pop(key, None)
+        self._held = [each for each in self._held if each.key != key]
+
+    def restarted(self, feed: str, product: str | None) -> None:
         """Somebody who knows says that the count begins anew: the next number proves nothing."""
         self.tracks.get(feed, {}).pop(product, None)
         self._before.pop((feed, product), None)

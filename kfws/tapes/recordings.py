@@ -249,7 +249,7 @@ class Account:
             case Silent(feed=feed) if feed != "heartbeat":
                 self._sequences.doubt(feed, event.product)
             case Restart():
-                self._sequences.forget(event.feed, event.product)
+                self._sequences.restarted(event.feed, event.product)
         return []
 
     def lost(self, at_ns: int) -> list[Event]:

@@ -241,6 +241,11 @@ def test_the_width_of_a_pipe_is_what_columns_says_else_80(columns: str, width: i
     assert Env({"COLUMNS": columns}, stdout=CLOSED).width == width
 
 
+def test_the_cache_is_where_the_system_has_it_or_where_it_was_put(tmp_path: Path) -> None:
+    assert Env({}).cache.name == "kfws"
+    assert Env({}, cache_folder=tmp_path).cache == tmp_path
+
+
 @pytest.mark.parametrize(("columns", "width"), [(133, 133), (1, 1), (0, 80)])
 def test_the_width_of_a_terminal_is_its_own(
     terminal: tuple[int, int], columns: int, width: int

@@ -350,12 +350,12 @@ def test_a_time_in_which_we_stood_still_is_unprovable_but_for_numbers() -> None:
     assert (gap.feed, gap.cause, gap.from_ns, gap.to_ns) == ("ticker", "suspended", 3, 9)
 
 
-def test_what_is_forgotten_has_no_gap() -> None:
+def test_behind_a_restart_that_was_told_there_is_no_gap() -> None:
     listener = Listener().hear(delta("book", 5))
-    listener.audit.forget("book", P)
-    listener.audit.forget("trade", P)
+    listener.audit.restarted("book", P)
+    listener.audit.restarted("trade", P)
     listener.hear(delta("book", 900)).reconnect()
-    listener.audit.forget("book", P)
+    listener.audit.restarted("book", P)
     assert listener.hear(delta("book", 7)).said == []
     assert listener.audit.moments == []
 
@@ -394,3 +394,16 @@ def test_holes_are_the_ranges_between_what_is_present(
     present: list[int], found: list[tuple[int, int]]
 ) -> None:
     assert holes(1, 5, present) == found
+
+
+def test_what_was_given_up_is_forgotten_wherever_it_stands() -> None:
+    listener = Listener().hear(delta("book", 1), delta("book", 5), delta("trade", 1))
+    listener.hear(listing("fills", ["a"]))
+    listener.audit.lost(0, 0, "outage")
+    listener.hear(delta("trade", 9, at=S))  # a gap that waits for its snapshot
+    for feed, product in (("book", P), ("trade", P), ("fills", None), ("ticker", P)):
+        listener.audit.forget(feed, product)
+    listener.said.clear()
+    listener.hear(delta("book", 100), delta("trade", 200), listing("fills", ["z"]))
+    assert listener.said == []
+    assert listener.audit.tick(100 * S, 100 * S) + listener.audit.end(100 * S) == []

@@ -8,6 +8,7 @@ import typer
 
 from kfws.cli import options
 from kfws.cli.choices import Format, LogFormat, OnFull
+from kfws.cli.complete import product_ids
 from kfws.cli.env import Env
 
 if TYPE_CHECKING:
@@ -15,11 +16,17 @@ if TYPE_CHECKING:
 
     from kfws.cli.outlet import Outlet, Sink
     from kfws.cli.plan import Output, Plan
+    from kfws.cli.products_list import ProductsList
     from kfws.cli.stream import Source
     from kfws.cli.talk import Talk
+    from kfws.errors import Refused
+    from kfws.protocol import events
     from kfws.protocol.auth import Credentials
 
 __all__ = ["subscribe"]
+
+# A run that failed is to end; a venue's list is worth waiting for so long.
+FETCH_AFTER_REFUSAL_S = 3.0
 
 Feeds = Annotated[
     str,
@@ -31,9 +38,10 @@ Products = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[PRODUCT…]",
-        help="Product ids such as PF_XBTUSD; @FILE names them line by line. "
-        "With a private feed they filter.",
+        help="Product ids such as PF_XBTUSD, or globs such as 'PF_*'; @FILE names them line by "
+        "line. With a private feed they filter.",
         show_default=False,
+        autocompletion=product_ids,
     ),
 ]
 
@@ -44,6 +52,7 @@ def subscribe(
     products: Products = None,
     env: options.EnvOption = None,
     url: options.Url = None,
+    rest_url: options.RestUrl = None,
     insecure: options.Insecure = False,
     proxy: options.Proxy = None,
     ca_file: options.CaFile = None,
@@ -87,6 +96,8 @@ def subscribe(
 
         kfws subscribe trade PF_XBTUSD --where 'side==buy and qty>=1'
 
+        kfws subscribe ticker 'PF_*' -f csv -o tickers.csv.gz
+
         kfws subscribe ticker PF_XBTUSD --env sim -n 1
     """
     import asyncio
@@ -102,6 +113,7 @@ def subscribe(
             force_feed=force_feed,
             env=env,
             url=url,
+            rest_url=rest_url,
             insecure=insecure,
             proxy=proxy,
             ca_file=ca_file,
@@ -139,10 +151,14 @@ async def _run(plan: Plan, key: Credentials | None, env: Env, talk: Talk) -> Non
     import asyncio
     from contextlib import AsyncExitStack
 
+    from kfws.cli.products_list import open_list
     from kfws.cli.stream import Run
+    from kfws.errors import Refused
     from kfws.sources.lookup import DaemonThreads
 
     asyncio.get_running_loop().set_default_executor(DaemonThreads())
+    listed = open_list(plan.rest_base, env, talk, proxy=plan.proxy, ca_file=plan.ca_file)
+    plan = await _named(plan, listed, talk)
     async with AsyncExitStack() as stack:
         # Outputs first: a file that cannot be written is found before the venue is troubled.
         outlets = []
@@ -156,55 +172,79 @@ async def _run(plan: Plan, key: Credentials | None, env: Env, talk: Talk) -> Non
             venue = await stack.enter_async_context(serve(SimOptions(compression=plan.compression)))
             url, header = venue.url, header | {"simulated": True, "seed": 1}
             talk.say("warning", "simulated", "simulated market data: --env sim, not the venue")
-        run = Run(plan, outlets, talk, header=header)
-        await run.run(_source(plan, url, key, env))
+        run = Run(plan, outlets, talk, header=header, fault=listed.fault)
+        try:
+            await run.run(_source(plan, url, key, env))
+        except Refused as exc:
+            raise await _explained(exc, run.refused, listed) from exc
+
+
+async def _named(plan: Plan, listed: ProductsList, talk: Talk) -> Plan:
+    """The plan with the venue's own ids. Raises KfwsError where globs need a list that is nowhere.
+
+    The venue is asked only for globs; ids that no list knows are sent as they were typed.
+    """
+    from kfws.cli.plan import name_products
+
+    if not plan.names_products:
+        return plan
+    costs_nothing = plan.rest_base == ""
+    products = await listed.get() if plan.has_globs or costs_nothing else listed.at_hand()
+    if products is None:
+        return plan
+    named = name_products(plan, products)
+    for warning in named.warnings[len(plan.warnings) :]:
+        talk.say("warning", "plan", warning)
+    return named
+
+
+async def _explained(
+    error: Refused, refused: list[events.Refused], listed: ProductsList
+) -> Refused:
+    """The same refusal with ids that look like those that the venue does not know.
+
+    The run is over, so the venue's list may be fetched; the error stays as it is without one.
+    """
+    from kfws.cli.narrator import is_unknown
+    from kfws.errors import KfwsError, Refused
+
+    if not all(map(is_unknown, refused)):
+        return error
+    try:
+        products = listed.at_hand() or await listed.get(timeout_s=FETCH_AFTER_REFUSAL_S)
+    except KfwsError:
+        return error
+    faults = [*dict.fromkeys(products.fault(each.product or "") for each in refused)]
+    if not all(faults) or not faults:
+        return error
+    more = f"; and {len(faults) - 3} more" if len(faults) > 3 else ""
+    return Refused("; ".join(faults[:3]) + more, hint="`kfws products` lists them")
 
 
 def _source(plan: Plan, url: str, key: Credentials | None, env: Env) -> Source:
-    import itertools
-
-    from kfws.protocol.sequence import Sequences
     from kfws.protocol.session import Subscription
-    from kfws.sources.arbiter import Arbiter
-    from kfws.sources.backoff import DialPace
     from kfws.sources.connection import Target
-    from kfws.sources.live import Live, Standing
-    from kfws.sources.redundant import Redundant
+    from kfws.sources.redundant import open_source
 
     target = Target(
         url=url,
-        proxy=env.proxy(plan, url),
+        proxy=env.proxy(plan.proxy, url),
         allow_plain=plan.insecure,
         ca_file=plan.ca_file,
         compression=plan.compression,
         follow_redirects=not plan.is_private,
         buffer_bytes=plan.buffer_bytes // plan.redundancy,
     )
-    wanted = [Subscription(*each) for each in plan.subscriptions]
-    pace, numbers, standing = DialPace(), itertools.count(1), Standing()
-
-    def live(*, resync: bool, snapshots_pass: bool) -> Live:
-        return Live(
-            target,
-            wanted,
-            key,
-            attempts=plan.attempts,
-            resync=resync,
-            on_full=plan.on_full.value,
-            sequences=Sequences(snapshots_pass=snapshots_pass),
-            pace=pace,
-            numbers=numbers,
-            standing=standing,
-        )
-
-    if plan.redundancy == 1:
-        return live(resync=plan.resync, snapshots_pass=plan.snapshots)
-    # Each leg tells all that it saw; what of it is lost is the arbiter's to say.
-    return Redundant(
-        lambda _: live(resync=False, snapshots_pass=True),
-        plan.redundancy,
+    return open_source(
+        target,
+        [Subscription(*each) for each in plan.subscriptions],
+        key,
+        redundancy=plan.redundancy,
         renew_s=plan.renew_s,
-        arbiter=Arbiter(snapshots_pass=plan.snapshots, resync=plan.resync),
+        attempts=plan.attempts,
+        resync=plan.resync,
+        on_full=plan.on_full.value,
+        snapshots_pass=plan.snapshots,
     )
 
 
