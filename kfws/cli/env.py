@@ -9,7 +9,7 @@ import shlex
 import stat
 import sys
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -84,6 +84,8 @@ class Env:
     talk: Talk | None = None
     """Set by the command once it knows how loud it may be."""
     is_debug: bool = False
+    args: Sequence[str] = ()
+    """What was typed behind the program's name."""
 
     @classmethod
     def of_process(cls) -> Env:

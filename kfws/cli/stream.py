@@ -174,7 +174,7 @@ class Run:
 
     def _put(self, outlet: Outlet, batch: list[Event]) -> None:
         try:
-            outlet.put(outlet.sink.encode(batch))
+            outlet.write(batch)
         except OutputError as exc:
             self._failed.append((outlet, exc))
 

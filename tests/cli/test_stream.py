@@ -5,6 +5,7 @@ import json
 import os
 import resource
 import signal
+import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,10 +29,11 @@ from kfws.errors import (
 from kfws.errors import Refused as AllRefused
 from kfws.protocol.events import Broken, Closed, Data, Event, Notice, Opened, Refused, Subscribed
 from kfws.sinks.csv import Csv
-from kfws.sinks.file import FileSink
 from kfws.sinks.ndjson import Ndjson
 from kfws.sinks.raw import Raw
+from kfws.sinks.shelf import Keeping, Shelf
 from kfws.tapes.files import read_lines
+from kfws.tapes.names import Template
 from tests.cli.inside import Collected, signals_kept
 from tests.cli.program import lines as without_sum
 from tests.cli.test_plan import planned
@@ -124,9 +126,10 @@ class Stage:
         return outlet
 
     def tape(self, path: Path) -> FileOutlet:
-        file = FileSink(path, tape=True)
-        file.open()
-        outlet = FileOutlet(file, Ndjson(stamp=True, events=True))
+        keeping = Keeping(template=Template(str(path)), is_tape=True)
+        shelf = Shelf(keeping, lambda feed: Ndjson(stamp=True, events=True))
+        shelf.open(time.time_ns())
+        outlet = FileOutlet(shelf)
         self.pairs.append((Output(str(path), Format.ndjson), outlet))
         return outlet
 
@@ -541,7 +544,7 @@ async def test_a_full_disk_ends_the_run_with_the_number_of_lost_lines(
         await stage.run(Scripted(trades(1, 100)))
     written = kinds(tmp_path / "x")
     assert written[:3] == ["header", "1", "2"]
-    assert f"({101 - len(written)} lines not written to " in caught.value.message
+    assert f"({102 - len(written)} lines not written to " in caught.value.message
     assert stage.said == []
 
 
