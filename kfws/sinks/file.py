@@ -49,6 +49,8 @@ class FileSink:
         self.path = path
         self.unwritten = b""
         """After a failure: those of the lines handed in that are not in the file."""
+        self.is_torn = False
+        """After a failure: whether there was no room even for the end of a compressed frame."""
         self.torn_bytes = 0
         """How much of a tape that was taken up had been torn, and is in ``torn_path`` now."""
         self.torn_path = names.torn(path)
@@ -168,7 +170,7 @@ class FileSink:
             self._finish_frame(frame)
         elif frame.synced < len(frame.text):
             self._put(frame.compressor.flush())
-            frame.synced = len(frame.text)
+            frame.synced, frame.synced_end = len(frame.text), self._end
 
     def close(self, final: Path | None = None) -> None:
         """Completes the file, forces it to disk, and gives it its ``final`` name if it has one,
@@ -215,18 +217,31 @@ class FileSink:
             raise cannot_write(self.path, error) from error
 
     def _reseal(self, frame: _Frame) -> None:
-        """Writes the open frame anew with as many of its lines as fit: all (in one go they take
-        less room than flushed in parts), else those that were on disk, else none."""
+        """Ends the open frame within the room that it has: with all its lines (in one go they
+        take less than flushed in parts), else those that were on disk. It is written over
+        itself, since room that is given back may be another's at once."""
         text = bytes(frame.text)
-        for kept in (len(text), frame.synced, 0) if self._is_regular else (frame.synced,):
-            self.unwritten = text[kept:]
-            self._cut(frame.start)
-            try:
-                if kept and self._is_regular:
-                    _write_all(self._descriptor, files.seal(text[:kept], frame.compression))
+        self.unwritten = text[frame.synced :]
+        if not self._is_regular:
+            return
+        room = os.fstat(self._descriptor).st_size - frame.start
+        for kept in (len(text), frame.synced):
+            sealed = files.seal(text[:kept], frame.compression) if kept else b""
+            if len(sealed) <= room:
+                self.unwritten = text[kept:]
+                self._write_over(frame.start, sealed)
                 return
-            except OSError:
-                continue
+        # No room for the end of the frame; what was flushed of it can be read all the same.
+        self._cut(frame.synced_end)
+        self.is_torn = True
+
+    def _write_over(self, start: int, sealed: bytes) -> None:
+        try:
+            os.lseek(self._descriptor, start, os.SEEK_SET)
+            _write_all(self._descriptor, sealed)
+        except OSError:
+            pass  # the disk itself fails; the error that brought us here is the one to tell
+        self._cut(start + len(sealed))
 
     def _cut(self, size: int) -> None:
         """Ends the file there, and goes on writing there."""
@@ -253,7 +268,8 @@ class _Frame:
         self.compressor = files.Compressor(compression)
         self.text = bytearray()
         self.synced = 0
-        """How much of the text is readable on disk."""
+        """How much of the text is readable on disk, and up to where in the file."""
+        self.synced_end = start
 
 
 def _open(path: Path) -> int:

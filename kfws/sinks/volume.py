@@ -130,6 +130,7 @@ class Volume:
         self._number = 0
         self._messages = 0
         self._size = 0
+        self._is_torn = False
         self._unwritten = b""
         self._want: _Want | None = None
         self._has_finished = False
@@ -168,7 +169,12 @@ class Volume:
         if self._file is not None:
             return
         if self._path is not None:
-            file = FileSink(self._path, compression=self._keeping.compression, append=True)
+            file = FileSink(
+                self._path,
+                compression=self._keeping.compression,
+                append=not self._is_torn,
+                own=self._is_torn,
+            )
         else:
             file = self._named(now_ns)
         file.open()
@@ -312,7 +318,8 @@ class Volume:
         except OutputError as error:
             unwritten = self._file.unwritten if self._file is not None else text
             if self._file is not None:
-                self._size, self._file = self._file.size, None
+                self._size, self._is_torn = self._file.size, self._file.is_torn
+                self._file = None
             if self._keeping.on_disk_full == "exit" or not isinstance(error, DiskFull):
                 self._unwritten += unwritten
                 self.has_begun = False  # there is no file any more that could be completed

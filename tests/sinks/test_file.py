@@ -374,6 +374,27 @@ def test_frames_that_were_sealed_survive_a_limit_reached_later(
     _tested(path, compression)
 
 
+@pytest.mark.parametrize("compression", _COMPRESSIONS)
+def test_lines_that_were_synced_are_kept_where_there_is_no_room_to_end_their_frame(
+    tmp_path: Path, compression: Compression
+) -> None:
+    lines = [_line(number) for number in range(14)]
+    sink = FileSink(tmp_path / "first", compression=compression)
+    sink.open()
+    sink.write(b"".join(lines[:7]), 0)
+    sink.sync(0)
+    limit = sink.size
+    sink.close()
+    path = tmp_path / "out"
+    _, kept = _filled(path, compression, lines, limit=limit, syncs=1)
+    assert kept == _read(path) == lines[:7]
+    again = FileSink(path, compression=compression, own=True)
+    again.open()
+    again.close()
+    assert _read(path) == kept
+    _tested(path, compression)
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     with mounted(tmp_path / "disk", "256k") as disk:

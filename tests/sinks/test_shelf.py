@@ -623,13 +623,13 @@ def test_a_tape_cut_at_any_byte_behind_its_last_sync_has_all_that_was_synced(
     assert len(kept) >= safe
 
 
-def test_a_sync_is_due_when_its_time_is_over(tmp_path: Path) -> None:
+def test_a_sync_is_due_a_little_ahead_of_its_time(tmp_path: Path) -> None:
     shelf = tape(tmp_path / "x.ndjson.zst", sync_ns=5 * S)
     shelf.write([message(1)], AT)
-    shelf.tick(AT + 5 * S - 1)
+    shelf.tick(AT + 9 * S // 2 - 1)
     assert kinds(tmp_path / "x.ndjson.zst") == []
-    assert shelf.patience_ns(AT + 5 * S - 1) == 1
-    shelf.tick(AT + 5 * S)
+    assert shelf.patience_ns(AT + 9 * S // 2 - 1) == 1
+    shelf.tick(AT + 9 * S // 2)
     assert kinds(tmp_path / "x.ndjson.zst") == ["1"]
     shelf.close(AT)
 
