@@ -6,7 +6,7 @@ from datetime import datetime
 
 from kfws.cli.talk import Level, Talk
 from kfws.cli.totals import Totals
-from kfws.errors import KfwsError, OutputError
+from kfws.errors import KfwsError, OutputError, ReaderTooSlow
 from kfws.errors import Refused as AllRefused
 from kfws.protocol.events import (
     Broken,
@@ -23,6 +23,7 @@ from kfws.protocol.events import (
     Silent,
     Stale,
     Subscribed,
+    describe,
 )
 from kfws.protocol.session import ALREADY_SUBSCRIBED, NOT_SUBSCRIBED, UNAUTHENTICATED
 
@@ -42,7 +43,7 @@ class Narrator:
 
     def __init__(self, talk: Talk) -> None:
         self._talk = talk
-        self._refusals: list[str] = []
+        self._refusals: list[Refused] = []
         self._redials = 0
 
     def tell(self, events: list[Event]) -> None:
@@ -55,62 +56,78 @@ class Narrator:
             self._tell(event)
 
     def _tell(self, event: Event) -> None:
-        talk = self._talk
         match event:
             case Gap():
-                talk.say("warning", "gap", _gap(event))
+                self._say("warning", "gap", _gap(event), event)
             case Redial():
                 self._redials += 1
-                again = f"dialling again in {event.delay_s:.1f} s"
-                talk.say("warning", "redial", f"{event.reason}; {again}")
+                soon = event.delay_s < 0.05
+                again = "at once" if soon else f"in {event.delay_s:.1f} s"
+                self._say("warning", "redial", f"{event.reason}; dialling again {again}", event)
             case Opened():
                 # Good news only for who heard the bad.
                 level: Level = "warning" if self._redials else "info"
                 self._redials = max(0, self._redials - 1)
-                talk.say(level, "opened", f"connected to {event.url}")
+                which = f" (connection {event.connection})" if event.connection > 1 else ""
+                self._say(level, "opened", f"connected to {event.url}{which}", event)
             case Subscribed(quiet=False):
                 products = " ".join(event.products)
-                talk.say("info", "subscribed", f"subscribed to {event.feed} {products}".rstrip())
+                what = f"subscribed to {event.feed} {products}".rstrip()
+                self._say("info", "subscribed", what, event)
             case Refused(quiet=False):
-                self._refusals.append(f"the venue refused {_stream(event)}: {event.message}")
+                self._refusals.append(event)
             case Broken():
-                talk.once("warning", "broken", f"the venue sent a broken frame: {event.reason}")
+                what = f"the venue sent a broken frame: {event.reason}"
+                self._talk.once("warning", "broken", what)
             case Duplicate():
                 what = f"{_stream(event)} {event.seq}"
-                talk.say("warning", "duplicate", f"duplicate: {what} came before; left out")
+                what = f"duplicate: {what} came before; left out"
+                self._say("warning", "duplicate", what, event)
             case Restart():
                 what = f"{_stream(event)}: the venue counts anew, {event.last} then {event.seq}"
-                talk.say("warning", "restart", what)
+                between = f"between {_clock(event.from_ns)} and {_clock(event.to_ns)}"
+                what = f"{what}; how far it went {between} nobody can prove"
+                self._say("warning", "restart", what, event)
             case Stale():
                 what = f"{_stream(event)} is stale; asked for a new snapshot"
-                talk.say("warning", "stale", what)
+                self._say("warning", "stale", what, event)
             case Resync():
                 after = f"after {event.stale_ns / 1e9:.2f} s"
                 what = f"{_stream(event)} is whole again {after}, from {event.seq} on"
-                talk.say("warning", "resync", what)
+                self._say("warning", "resync", what, event)
             case Silent(feed="heartbeat"):
-                talk.say("warning", "silent", event.reason)
+                self._say("warning", "silent", event.reason, event)
             case Silent():
-                talk.say("warning", "silent", f"{_stream(event)}: {event.reason}; asked for again")
+                what = f"{_stream(event)}: {event.reason}; asked for again"
+                self._say("warning", "silent", what, event)
             case Notice(event="alert" | "error") if not event.message.startswith(HANDLED):
-                talk.once("warning", event.event, f"the venue says: {_said(event)}")
+                self._talk.once("warning", event.event, f"the venue says: {_said(event)}")
             case Notice():
-                talk.say("debug", event.event, f"the venue sent {event.event}: {_said(event)}")
+                what = f"the venue sent {event.event}: {_said(event)}"
+                self._say("debug", event.event, what, event)
             case Closed():
                 why = f" {event.reason}" if event.reason else ""
-                talk.say("info", "closed", f"the connection was closed ({event.code}{why})")
+                what = f"connection {event.connection} was closed ({event.code}{why})"
+                self._say("info", "closed", what, event)
+
+    def _say(self, level: Level, code: str, sentence: str, event: Event) -> None:
+        """For machines the event itself goes with the sentence, as ``--events`` gives it."""
+        self._talk.say(level, code, sentence, event=describe(event))
 
     def _tell_as_one(self, intervals: list[Gap]) -> None:
         feeds = ", ".join(dict.fromkeys(each.feed for each in intervals))
         first = min(each.from_ns for each in intervals)
         last = max(each.to_ns for each in intervals)
         what = f"gap: {len(intervals)} streams of {feeds}"
-        self._talk.say("warning", "gap", f"{what} {_unprovable(intervals[0], first, last)}")
+        told = [describe(each) for each in intervals]
+        what = f"{what} {_unprovable(intervals[0], first, last)}"
+        self._talk.say("warning", "gap", what, events=told)
 
     def go_on(self) -> None:
         """The stream goes on in spite of what was refused; where it does not, the error says so."""
-        for refusal in self._refusals:
-            self._talk.say("warning", "refused", f"{refusal}; going on without it")
+        for event in self._refusals:
+            what = f"the venue refused {_stream(event)}: {event.message}; going on without it"
+            self._say("warning", "refused", what, event)
         self._refusals.clear()
 
     def sum_up(self, totals: Totals, duration_s: float, error: KfwsError | None) -> None:
@@ -118,7 +135,8 @@ class Narrator:
         if not isinstance(error, AllRefused):
             self.go_on()
         self._talk.say_counts()
-        if isinstance(error, OutputError) or (error is not None and not totals.anything):
+        broken = isinstance(error, OutputError) and not isinstance(error, ReaderTooSlow)
+        if broken or (error is not None and not totals.anything):
             return  # one line says it all: that of the error
         facts = totals.fields(duration_s)
         self._talk.say("warning", "totals", totals.sentence(duration_s), totals=facts)

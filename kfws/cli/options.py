@@ -156,11 +156,12 @@ Redundancy = Annotated[
     ),
 ]
 Renew = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--renew",
         metavar="TIME",
-        help="With --redundancy: replace a connection of this age, the new one first.",
+        help="With --redundancy: replace a connection of this age, the new one first "
+        "(default 12h).",
         rich_help_panel=_STEADY,
     ),
 ]

@@ -56,6 +56,11 @@ class Outlet(Protocol):
     @property
     def pending_lines(self) -> int: ...
 
+    @property
+    def unwritten(self) -> bytes:
+        """The lines that are not out, whole; empty where nobody knows them any more."""
+        ...
+
     def write(self, events: Sequence[Event]) -> None:
         """A batch, encoded as the output has it. Raises OutputError."""
         ...
@@ -87,6 +92,8 @@ class DescriptorOutlet:
         self.is_gone = False
         self._loop = asyncio.get_running_loop()
         self._pending = bytearray()
+        self._cut = b""
+        """The part that is out of the line that the pending bytes go on with."""
         self._room: asyncio.Future[None] | None = None
         self._fault: OutputError | None = None
         self._fd, self._kind = _without_blocking(fd)
@@ -101,6 +108,10 @@ class DescriptorOutlet:
     @property
     def pending_lines(self) -> int:
         return self._pending.count(b"\n")
+
+    @property
+    def unwritten(self) -> bytes:
+        return self._cut + self._pending
 
     @property
     def is_full(self) -> bool:
@@ -120,6 +131,7 @@ class DescriptorOutlet:
             return
         written = self._write(data)
         if written < len(data) and not self.is_gone:
+            self._remember_cut(data, written)
             self._pending += memoryview(data)[written:]
             if self._fault:
                 raise self._fault
@@ -173,11 +185,16 @@ class DescriptorOutlet:
 
     def _go_on(self) -> None:
         written = self._write(self._pending)
+        self._remember_cut(self._pending, written)
         del self._pending[:written]
         if not self._pending or self._fault:
             self._loop.remove_writer(self._fd)
         if not self.is_full or self._fault:
             self._wake()
+
+    def _remember_cut(self, data: bytes | bytearray, written: int) -> None:
+        begin = data.rfind(b"\n", 0, written) + 1
+        self._cut = (b"" if begin else self._cut) + data[begin:written]
 
     def _watch_reader(self) -> None:
         """A pipe reports that its reader left even while we have nothing to write."""
@@ -266,6 +283,10 @@ class FileOutlet:
     def pending_lines(self) -> int:
         """Lines that did not get in before the disk was full; known once it is closed."""
         return self._shelf.lines_lost
+
+    @property
+    def unwritten(self) -> bytes:
+        return b""  # the files know how many, not which
 
     @property
     def is_full(self) -> bool:

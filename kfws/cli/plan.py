@@ -29,6 +29,9 @@ URLS = {
     VenueName.sim: "",
 }
 
+RENEWED_AFTER = "12h"
+LEAST_BUFFER = 64_000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Typed:
@@ -63,7 +66,7 @@ class Typed:
     attempts: int | None = None
     resync: bool = True
     redundancy: int = 1
-    renew: str = "12h"
+    renew: str | None = None
     buffer: str = "64MB"
     on_full: OnFull = OnFull.block
 
@@ -181,8 +184,8 @@ def make_plan(typed: Typed, *, stdout_is_terminal: bool, read_text: Callable[[st
         attempts=typed.attempts,
         resync=typed.resync,
         redundancy=typed.redundancy,
-        renew_s=duration_s(typed.renew),
-        buffer_bytes=size_bytes(typed.buffer),
+        renew_s=_renew_s(typed),
+        buffer_bytes=_buffer_bytes(typed.buffer),
         on_full=typed.on_full,
         warnings=_warnings(typed, feeds, outputs),
     )
@@ -442,6 +445,24 @@ def _place(typed: Typed, feeds: Sequence[str]) -> tuple[VenueName | None, str]:
 
 
 _URL_HINT = "e.g. --url wss://futures.kraken.com/ws/v1"
+
+
+def _renew_s(typed: Typed) -> float:
+    if typed.renew is not None and typed.redundancy == 1:
+        raise UsageError(
+            "--renew replaces one of several connections", hint="add --redundancy 2, or 3"
+        )
+    return duration_s(typed.renew or RENEWED_AFTER)
+
+
+def _buffer_bytes(typed: str) -> int:
+    size = size_bytes(typed)
+    if size < LEAST_BUFFER:
+        raise UsageError(
+            f"--buffer {typed} is {size:,} bytes, less than one frame may have",
+            hint="64MB is the default, 64kB the least",
+        )
+    return size
 
 
 def _count(typed: int | None) -> int | None:

@@ -20,6 +20,7 @@ from kfws.cli.select import Selection
 from kfws.cli.signals import leave_on_signals, leaving_signals
 from kfws.cli.talk import Talk
 from kfws.cli.totals import Totals
+from kfws.cli.unwritten import gaps_of
 from kfws.errors import (
     Incomplete,
     Interrupted,
@@ -36,7 +37,9 @@ from kfws.protocol.events import Broken, Closed, Data, Event, Gap, Refused, Repo
 
 __all__ = ["Run"]
 
-SYNC_EVERY_S = 1.0
+LOOK_EVERY_S = 1.0
+# A reader that was behind at so many looks is stuck, and whoever looks at stderr may wonder.
+STUCK_AFTER = 5
 # What is held back when a signal comes gets this long; then the connection is closed (0.4 s).
 FLUSH_ON_SIGNAL_S = 0.25
 
@@ -64,6 +67,7 @@ class Run:
         talk: Talk,
         *,
         header: dict[str, Any],
+        look_every_s: float = LOOK_EVERY_S,
     ) -> None:
         self._plan = plan
         self._outlets = list(outlets)
@@ -71,6 +75,7 @@ class Run:
         self._told_failures = 0
         self._talk = talk
         self._header = header
+        self._look_every_s = look_every_s
         self._narrator = Narrator(talk)
         self._selection = Selection(
             where=plan.where,
@@ -114,7 +119,7 @@ class Run:
         except OutputError as exc:
             self._ending = exc  # the other outputs get what came
         except KfwsError as exc:
-            return exc
+            self._ending, self._left = exc, 0  # what came after it is not passed on
         finally:
             for each in watchers:
                 each.cancel()
@@ -153,7 +158,8 @@ class Run:
 
     def _take(self, events: list[Event]) -> None:
         events, chosen = self._cut(events, self._selection.choose(events))
-        self._narrator.go_on()
+        if self._ending is None:
+            self._narrator.go_on()
         messages = [each for each in chosen if type(each) is Data]
         if messages:
             self._last_at = self._loop.time()
@@ -251,20 +257,29 @@ class Run:
             self._at_work.cancel()
 
     def _watchers(self) -> Iterator[Coroutine[None, None, None]]:
-        yield self._sync_files()
+        yield self._each_second()
         if self._plan.duration_s is not None:
             yield self._end_after(self._plan.duration_s)
         if self._plan.timeout_s is not None:
             yield self._end_when_silent(self._plan.timeout_s)
 
-    async def _sync_files(self) -> None:
+    async def _each_second(self) -> None:
+        stood_still = 0
         while True:
-            await asyncio.sleep(SYNC_EVERY_S)
+            await asyncio.sleep(self._look_every_s)
+            full = [outlet for _, outlet in self._outlets if outlet.is_full]
+            stood_still = stood_still + 1 if full else 0
+            if stood_still == STUCK_AFTER:
+                self._say_stuck(full[0])
             try:
                 for _, outlet in self._outlets:
                     outlet.sync(time.time_ns())
             except OutputError as exc:
                 self._end(exc)
+
+    def _say_stuck(self, outlet: Outlet) -> None:
+        what = f"nobody reads {outlet.name}: its output waits"
+        self._talk.say("warning", "slow-reader", what, hint="--on-full says what then happens")
 
     async def _end_after(self, duration_s: float) -> None:
         await asyncio.sleep(duration_s)
@@ -338,8 +353,11 @@ class Run:
         lines = outlet.pending_lines
         lost = f"{lines} line{'s' if lines != 1 else ''} not written to {outlet.name}"
         if isinstance(error, OutputError):
-            return OutputError(f"{error.message} ({lost})", hint=error.hint)
-        self._talk.say("warning", "not-written", lost, lines=lines)
+            error.message += f" ({lost})"
+        else:
+            self._talk.say("warning", "not-written", lost, lines=lines)
+        if not isinstance(error, OutputError) or isinstance(error, ReaderTooSlow):
+            self._look_at([*gaps_of(outlet.unwritten.splitlines(), time.time_ns())])
         return error
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, Literal
 
 from kfws.cli.env import LineWriter
@@ -18,8 +20,16 @@ _LEVELS: tuple[Level, ...] = ("debug", "info", "warning", "error")
 class Talk:
     """Lines on stderr, as text or as JSON objects with level, code, message and hint."""
 
-    def __init__(self, writer: LineWriter, *, least: Level = "warning", as_json: bool = False):
+    def __init__(
+        self,
+        writer: LineWriter,
+        *,
+        least: Level = "warning",
+        as_json: bool = False,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
         self._writer = writer
+        self._now_ns = now_ns
         self._least = _LEVELS.index(least)
         self._as_json = as_json
         self._said: Counter[tuple[str, str]] = Counter()
@@ -29,7 +39,8 @@ class Talk:
         if _LEVELS.index(level) < self._least:
             return
         if self._as_json:
-            fields = {"level": level, "code": code, "message": message, "hint": hint, **facts}
+            fields = {"at_ns": self._now_ns(), "level": level, "code": code, "message": message}
+            fields |= {"hint": hint, **facts}
             self._writer.write(json.dumps(fields))
             return
         line = f"kfws: {message}; {hint}" if hint else f"kfws: {message}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from kfws.protocol.events import Broken, Data, Duplicate, Event, Gap, Opened, Refused
+from kfws.protocol.events import Broken, Data, Duplicate, Event, Gap, Opened, Refused, Restart
 
 __all__ = ["Delays", "Totals"]
 
@@ -48,6 +48,7 @@ class Totals:
         self.missing = 0
         self.healed = 0
         self.unprovable = 0
+        self.restarts = 0
         self.duplicates = 0
         self.dropped = 0
         self.broken = 0
@@ -83,6 +84,8 @@ class Totals:
                     self.dropped += event.missing
                 else:
                     self.missing += event.missing
+            case Restart():
+                self.restarts += 1
             case Duplicate():
                 self.duplicates += 1
             case Broken():
@@ -101,6 +104,7 @@ class Totals:
             "missing": self.missing,
             "healed": self.healed,
             "unprovable": self.unprovable,
+            "restarts": self.restarts,
             "duplicates": self.duplicates,
             "dropped": self.dropped,
             "broken": self.broken,
@@ -119,6 +123,7 @@ class Totals:
             f"{self.missing:,} missing" if self.missing else "",
             f"{self.healed:,} healed" if self.healed else "",
             f"{_count(self.unprovable, 'interval')} unprovable" if self.unprovable else "",
+            f"{_count(self.restarts, 'counter')} begun anew" if self.restarts else "",
             f"{self.dropped:,} dropped" if self.dropped else "",
             f"{_count(self.duplicates, 'duplicate')}" if self.duplicates else "",
             f"{self.broken:,} broken" if self.broken else "",

@@ -188,6 +188,12 @@ class Restart(Event, gc=False, kw_only=True):
     """The last number of the old count."""
     seq: int
     """The first of the new one."""
+    from_ns: int
+    """When the old count was last heard, and the new one first: how far either went in between
+    nobody can prove."""
+    to_ns: int
+    venue_ms: int | None = None
+    """The venue's time of the message that began the new count."""
 
 
 class Stale(Event, gc=False, kw_only=True):
@@ -226,6 +232,8 @@ class Redial(Event, gc=False, kw_only=True):
     failed: int
     """Dials that failed in a row."""
     delay_s: float
+    connection: int = 0
+    """The one that was lost; 0 where none stood."""
 
 
 class Opened(Event, gc=False, kw_only=True):
@@ -284,6 +292,7 @@ def describe(event: Event) -> dict[str, Any] | None:
             return _own("duplicate", event.received_ns, _stream(event) | {"seq": event.seq})
         case Restart():
             fields = _stream(event) | {"last": event.last, "seq": event.seq}
+            fields |= {"from_ns": event.from_ns, "to_ns": event.to_ns}
             return _own("restart", event.received_ns, fields)
         case Stale():
             return _own("stale", event.received_ns, _stream(event))
@@ -295,6 +304,8 @@ def describe(event: Event) -> dict[str, Any] | None:
         case Redial():
             fields = {"event": "redial", "message": event.reason}
             fields |= {"failed": event.failed, "delay_s": round(event.delay_s, 3)}
+            if event.connection:
+                fields["connection"] = event.connection
             return _own("notice", event.received_ns, fields)
         case Opened():
             fields = {"connection": event.connection, "url": event.url}

@@ -33,13 +33,17 @@ IDS_KEPT = 1000
 class Track:
     """Where a stream stands on this connection. Written once per message, hence so small."""
 
-    __slots__ = ("at_ns", "next")
+    __slots__ = ("at_ns", "is_free", "levels", "next")
 
-    def __init__(self, expected: int | None, at_ns: int) -> None:
+    def __init__(self, expected: int | None, at_ns: int, *, is_free: bool = False) -> None:
         self.next = expected
         """The number that comes next; None where none is known."""
         self.at_ns = at_ns
         """When the last message came."""
+        self.is_free = is_free
+        """Whether there is nothing to look at in a message: no number, no id."""
+        self.levels: dict[str, dict[float, float]] = {}
+        """Of a book that is looked at: side → price → size, enough to see that it is crossed."""
 
 
 @dataclass(slots=True)
@@ -104,7 +108,7 @@ class Sequences:
         row = FEEDS.get(feed)
         if product in tracks or (row is not None and row.numbered):
             return []
-        tracks[product] = Track(None, received_ns)
+        self._track((feed, product), None, received_ns)
         if row is not None and row.identified_by:
             self._due[feed, product] = None  # its snapshot may prove that nothing is missing
             return []
@@ -207,14 +211,22 @@ class Sequences:
         return True, [] if track else self._unprovable(key, data.received_ns)
 
     def _track(self, key: Key, expected: int | None, at_ns: int) -> None:
-        self.tracks[key[0]][key[1]] = Track(expected, at_ns)
+        feed, product = key
+        row = FEEDS.get(feed)
+        is_free = (
+            row is not None
+            and not row.numbered
+            and not row.identified_by
+            and (product is not None or "product_id" not in row.needs)
+        )
+        self.tracks[feed][product] = Track(expected, at_ns, is_free=is_free)
 
     def _delta(self, key: Key, data: Data, track: Track | None) -> tuple[bool, list[Event]]:
         seq, at_ns = data.seq, data.received_ns
         assert seq is not None  # noqa: S101  # the Session lets no delta without one pass
         if track is None:
             self._track(key, seq + 1, at_ns)
-            return True, self._first_delta(key, seq, at_ns)
+            return True, self._first_delta(key, seq, data)
         if track.next is None or seq >= track.next:
             if track.next is not None and seq > track.next:
                 self._hold(key, track.next, seq - 1, "venue", track.at_ns, at_ns, GRACE_NS)
@@ -228,16 +240,18 @@ class Sequences:
                 payload=data.payload, received_ns=at_ns, feed=feed, product=product, seq=seq
             )
             return False, [twice]
-        last, track.next, track.at_ns = track.next - 1, seq + 1, at_ns
-        return True, [_restart(key, last, seq, at_ns)]
+        restart = _restart(key, track.next - 1, seq, track.at_ns, data)
+        track.next, track.at_ns = seq + 1, at_ns
+        return True, [restart]
 
-    def _first_delta(self, key: Key, seq: int, at_ns: int) -> list[Event]:
+    def _first_delta(self, key: Key, seq: int, data: Data) -> list[Event]:
         """The first number on this connection, ahead of its snapshot."""
+        at_ns = data.received_ns
         before = self._before.pop(key, None)
         if before is None or before.last is None or seq == before.last + 1:
             return []
         if seq <= before.last:
-            return [_restart(key, before.last, seq, at_ns)]
+            return [_restart(key, before.last, seq, before.from_ns, data)]
         wait_ns = SNAPSHOT_NS if key[0] == "trade" else GRACE_NS
         self._hold(key, before.last + 1, seq - 1, before.cause, before.from_ns, at_ns, wait_ns)
         return []
@@ -254,7 +268,7 @@ class Sequences:
         if last is None or seq == last:
             return []
         if seq < last:
-            return [_restart(key, last, seq, at_ns)]
+            return [_restart(key, last, seq, from_ns, data)]
         return [_gap(key, at_ns, last + 1, seq, seq - last, cause, from_ns, at_ns)]
 
     def _trade_snapshot(self, key: Key, data: Data, track: Track | None) -> list[Event]:
@@ -272,7 +286,7 @@ class Sequences:
         newest = listed[-1]
         if last is not None and track is None and newest < last:
             self._track(key, newest + 1, at_ns)
-            return [_restart(key, last, newest, at_ns)]
+            return [_restart(key, last, newest, from_ns, data)]
         missing = [each for each in self._held if each.key == key]
         self._held = [each for each in self._held if each.key != key]
         if last is not None and newest > last:
@@ -430,5 +444,14 @@ def _gap(
     )
 
 
-def _restart(key: Key, last: int, seq: int, at_ns: int) -> Restart:
-    return Restart(received_ns=at_ns, feed=key[0], product=key[1], last=last, seq=seq)
+def _restart(key: Key, last: int, seq: int, from_ns: int, data: Data) -> Restart:
+    return Restart(
+        received_ns=data.received_ns,
+        feed=key[0],
+        product=key[1],
+        last=last,
+        seq=seq,
+        from_ns=from_ns,
+        to_ns=data.received_ns,
+        venue_ms=data.venue_ms,
+    )

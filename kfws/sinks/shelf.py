@@ -14,7 +14,7 @@ from typing import NamedTuple
 from kfws.errors import InUse, OutputError
 from kfws.protocol.events import Data, Event, Gap, Report
 from kfws.sinks.file import FileSink
-from kfws.sinks.volume import ALL, Encoder, Keeping, Key, Story, Tell, Volume
+from kfws.sinks.volume import ALL, Encoder, Keeping, Key, Story, Tell, Volume, moment
 from kfws.tapes.names import OPEN
 
 __all__ = ["Encoder", "Keeping", "Shelf"]
@@ -94,8 +94,8 @@ class Shelf:
     def write(self, events: Sequence[Event], now_ns: int) -> None:
         """A batch, parted where the edge of a rotation falls into it."""
         edge_ns = self._edge_ns
-        if edge_ns is not None and events and _moment(events[-1]) >= edge_ns:
-            at = next(at for at, each in enumerate(events) if _moment(each) >= edge_ns)
+        if edge_ns is not None and events and moment(events[-1]) >= edge_ns:
+            at = next(at for at, each in enumerate(events) if moment(each) >= edge_ns)
             self._write(events[:at], now_ns)
             self._turn(edge_ns, now_ns)
             events = events[at:]
@@ -165,7 +165,7 @@ class Shelf:
             self._write_apart(events, now_ns)
         elif events or not self._keeping.is_tape:
             volume = self._volume(Key("", ""))
-            volume.begin(now_ns)
+            volume.begin(moment(events[0]) if events else now_ns)
             self._story.see(events)
             volume.write(events, now_ns)
 
@@ -184,7 +184,7 @@ class Shelf:
         for event in events:
             for key in self._keys(event):
                 # A file begins with the story so far, so it begins before the story goes on.
-                self._volume(key).begin(now_ns)
+                self._volume(key).begin(moment(event))
                 parts.setdefault(key, []).append(event)
             self._story.see([event])
         failure: OutputError | None = None
@@ -298,11 +298,6 @@ class _File(NamedTuple):
     written_ns: int
     path: str
     size: int
-
-
-def _moment(event: Event) -> int:
-    moment: int = event.received_ns  # type: ignore[attr-defined]  # every kind of event has it
-    return moment
 
 
 def _after(moment_ns: int, period_ns: int) -> int:

@@ -17,7 +17,7 @@ from kfws.tapes import names
 from kfws.tapes.files import Compression
 from kfws.tapes.names import OPEN, Template
 
-__all__ = ["ALL", "Encoder", "Keeping", "Key", "Story", "Tell", "Volume"]
+__all__ = ["ALL", "Encoder", "Keeping", "Key", "Story", "Tell", "Volume", "moment"]
 
 ALL = "all"
 """The ``{product}`` of what concerns no single one."""
@@ -129,6 +129,7 @@ class Volume:
         self._previous: str | None = None
         self._number = 0
         self._messages = 0
+        self._began_ns = 0
         self._size = 0
         self._is_torn = False
         self._unwritten = b""
@@ -214,11 +215,13 @@ class Volume:
         for path in template.found(feeds, product=self._key.product, ending=OPEN):
             raise InUse(f"another program writes to {path}", hint="end it, or choose another name")
 
-    def begin(self, now_ns: int) -> None:
-        """The head of a file: what it needs to be understood by itself."""
+    def begin(self, at_ns: int) -> None:
+        """The head of a file: what it needs to be understood by itself. ``at_ns``: the moment
+        of what it begins with; files stand in the order of these moments."""
         if self.has_begun:
             return
         self.has_begun = True
+        now_ns = self._began_ns = max(at_ns, self._began_ns + 1)
         self._messages = 0
         head = self._columns
         if self._keeping.is_tape:
@@ -238,8 +241,10 @@ class Volume:
     def write(self, events: Sequence[Event], now_ns: int) -> None:
         """A batch. A file that has its size ends ahead of it."""
         most = self._keeping.rotate_bytes
-        if most is not None and self._messages and self.size >= most and self.finish(now_ns):
-            self.begin(now_ns)
+        if most is not None and self._messages and self.size >= most and events:
+            at_ns = moment(events[0])
+            if self.finish(at_ns):
+                self.begin(at_ns)
         self._messages += sum([type(event) is Data for event in events])
         self._put(bytes(self._encoder.encode(events)), events, now_ns)
 
@@ -344,6 +349,12 @@ class Volume:
         self._put(bytes(self._encoder.encode(want.gaps(now_ns))), (), now_ns)
         if want.is_end:
             self._complete()
+
+
+def moment(event: Event) -> int:
+    """When an event came."""
+    at_ns: int = event.received_ns  # type: ignore[attr-defined]  # every kind of event has it
+    return at_ns
 
 
 def _make_folder(folder: Path) -> None:

@@ -47,8 +47,8 @@ class _Numbered:
     """A stream whose messages count."""
 
     __slots__ = (
-        *("at_ns", "claims", "due", "epoch", "epochs", "held"),
-        *("leg", "next", "snapshot", "stale_ns"),
+        *("claims", "due", "epoch", "epochs", "held"),
+        *("last", "leg", "next", "snapshot", "stale_ns"),
     )
 
     def __init__(self) -> None:
@@ -59,7 +59,8 @@ class _Numbered:
         self.snapshot: Data | None = None
         """One that is ahead, held for the same reason."""
         self.due: int | None = None
-        self.at_ns = 0
+        self.last: Data | None = None
+        """What was passed on last."""
         self.leg = 0
         """Who brought the last message."""
         self.stale_ns: int | None = None
@@ -69,6 +70,16 @@ class _Numbered:
         self.epoch = 0
         """How often the venue's counter began anew; and how often each connection saw it."""
         self.epochs: dict[int, int] = {}
+
+    @property
+    def at_ns(self) -> int:
+        """When what was passed on last came."""
+        return 0 if self.last is None else self.last.received_ns
+
+    def is_older(self, venue_ms: int | None) -> bool:
+        """Whether the venue made a message before that which was passed on last."""
+        last_ms = None if self.last is None else self.last.venue_ms
+        return venue_ms is not None and last_ms is not None and venue_ms < last_ms
 
 
 class _Led:
@@ -110,7 +121,8 @@ class Arbiter:
         One leg at a time: while it asks, the others bring what it misses."""
         self._numbered: dict[Key, _Numbered] = {}
         self._led: dict[Key, _Led] = {}
-        self._up: set[int] = set()
+        self._up: dict[int, int] = {}
+        """Connections that stand, and since when."""
         self._acknowledged: dict[Key, set[int]] = {}
         self._refused: set[Key] = set()
         self._outage_ns = 0
@@ -179,7 +191,7 @@ class Arbiter:
         assert seq is not None  # noqa: S101  # the Session lets no delta without one pass
         if stream.next is None or seq == stream.next:
             stream.next = seq + 1
-            stream.at_ns = data.received_ns
+            stream.last = data
             stream.leg = leg
             out.append(data)
             if stream.held or stream.snapshot is not None:
@@ -199,7 +211,7 @@ class Arbiter:
         newest = _newest(data)
         if stream.next is None:
             stream.next = None if newest is None else newest + 1
-            stream.at_ns = data.received_ns
+            stream.last = data
             out.append(data)
         elif stream.stale_ns is not None and newest == stream.next - 1:
             self._end_stale(key, stream, data, out)
@@ -235,7 +247,7 @@ class Arbiter:
         held, following = stream.held, stream.next or 0
         while held and (data := held.pop(following, None)) is not None:
             following += 1
-            stream.at_ns = data.received_ns
+            stream.last = data
             out.append(data)
         stream.next = following
         if stream.snapshot is not None and (_newest(stream.snapshot) or 0) < following:
@@ -291,7 +303,7 @@ class Arbiter:
         self._end_stale(key, stream, snapshot, out)
         out.append(snapshot)
         stream.next = newest + 1
-        stream.at_ns = snapshot.received_ns
+        stream.last = snapshot
 
     def hand_over(self, leg: int) -> None:
         """A connection is to be let go: each of its streams goes to the first that brings the
@@ -314,15 +326,19 @@ class Arbiter:
         stream = self._numbered.get(key)
         if stream is None:
             return
-        near = stream.next is not None and event.seq > stream.next - WINDOW
-        stream.claims.add(leg)
-        if near and self._up - stream.claims:
-            return  # it may just lag: its copies are swallowed by number until others agree
-        doubtful = near and len(stream.claims) > 1
-        stream.claims.clear()
         seen = stream.epochs[leg] = stream.epochs.get(leg, stream.epoch) + 1
         if seen <= stream.epoch:
+            return  # others saw it before
+        near = stream.next is not None and event.seq > stream.next - WINDOW
+        stream.claims.add(leg)
+        # Who was connected all the time would have seen it as well.
+        witnesses = {each for each, since_ns in self._up.items() if since_ns <= stream.at_ns}
+        if near and (witnesses - stream.claims or stream.is_older(event.venue_ms)):
+            # It may just lag: its copies are swallowed by number until others agree.
+            stream.epochs[leg] = stream.epoch
             return
+        doubtful = near and len(stream.claims) > 1
+        stream.claims.clear()
         while stream.held or stream.snapshot is not None:
             self._give_up(key, stream, now_ns, out)
         stream.epoch, stream.next, stream.due = seen, None, None
@@ -375,7 +391,7 @@ class Arbiter:
 
     def _take_over(self, key: Key, led: _Led, now_ns: int, out: list[Event]) -> None:
         """Another connection leads from here on; what it brought meanwhile is passed on."""
-        others = self._acknowledged.get(key, set()) & self._up - {led.leader}
+        others = self._acknowledged.get(key, set()) & self._up.keys() - {led.leader}
         if not others:
             return
         gap = _gap(key, now_ns, None, None, "takeover", led.at_ns)
@@ -398,7 +414,7 @@ class Arbiter:
     def _control(self, leg: int, event: Event, now_ns: int, out: list[Event]) -> None:
         match event:
             case Opened():
-                self._up.add(leg)
+                self._up[leg] = event.received_ns
                 out.append(event)
             case Closed():
                 self._lose(leg, now_ns, out)
@@ -422,7 +438,7 @@ class Arbiter:
             case Duplicate() | Stale() | Resync():
                 self.swallowed += 1
             case Notice():
-                if leg == min(self._up | {leg}):
+                if leg == min({leg, *self._up}):
                     out.append(event)
             case _:
                 out.append(event)
@@ -436,7 +452,7 @@ class Arbiter:
         return first
 
     def _lose(self, leg: int, now_ns: int, out: list[Event]) -> None:
-        self._up.discard(leg)
+        self._up.pop(leg, None)
         self._outage_ns = now_ns
         for holders in self._acknowledged.values():
             holders.discard(leg)

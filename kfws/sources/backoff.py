@@ -46,11 +46,12 @@ class DialPace:
 
     def __init__(self) -> None:
         self._dialled_at: deque[float] = deque(maxlen=DIALS_PER_MINUTE)
+        self._not_before = float("-inf")
 
     def wait(self, now: float) -> float:
         """How long until a dial is allowed; 0 when it is. ``now`` is on a clock that only rises."""
         recent = self._dialled_at
-        allowed_at = recent[-1] + SHORTEST_S if recent else now
+        allowed_at = max(self._not_before, recent[-1] + SHORTEST_S if recent else now)
         if len(recent) == DIALS_PER_MINUTE:
             allowed_at = max(allowed_at, recent[0] + MINUTE_S)
         return max(0.0, allowed_at - now)
@@ -58,6 +59,10 @@ class DialPace:
     def dialled(self, now: float) -> None:
         """A dial begins."""
         self._dialled_at.append(now)
+
+    def hold_until(self, moment: float) -> None:
+        """The venue asked to be left alone until then (``Retry-After``): all hold back."""
+        self._not_before = max(self._not_before, moment)
 
 
 def retry_after(value: str, now: float) -> float | None:

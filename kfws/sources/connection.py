@@ -68,6 +68,8 @@ class Target:
     follow_redirects: bool = True
     """Off with credentials: they are for the venue that was named, not for where it points."""
     buffer_bytes: int = BUFFER_BYTES
+    coalesce_s: float = 0.0
+    """How long to wait after a read before the next: fewer wake-ups, later messages."""
     open_timeout_s: float = OPEN_TIMEOUT_S
 
     @property
@@ -101,9 +103,16 @@ class Connection(ClientConnection):
     until half of that was taken.
     """
 
-    def __init__(self, *args: Any, buffer_bytes: int = BUFFER_BYTES, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        buffer_bytes: int = BUFFER_BYTES,
+        coalesce_s: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.buffer_bytes = buffer_bytes
+        self._coalesce_s = coalesce_s
         self.shed: Callable[[list[Read]], None] | None = None
         """Given the oldest half of what is held, which is not handed out then."""
         self.ended = False
@@ -145,7 +154,14 @@ class Connection(ClientConnection):
             self._held += size
             if self._held > self.buffer_bytes:
                 self._make_room()
+            elif self._coalesce_s:
+                self.transport.pause_reading()
+                self.loop.call_later(self._coalesce_s, self._read_on)
             self.wake()
+
+    def _read_on(self) -> None:
+        if not self._paused and not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def eof_received(self) -> None:
         tail, self._tail = self._tail, b""
@@ -276,8 +292,7 @@ class Connection(ClientConnection):
         if self._paused:
             self._paused = False
             self.excuse()
-            if not self.transport.is_closing():
-                self.transport.resume_reading()
+            self._read_on()
 
     @property
     def is_paused(self) -> bool:
@@ -336,6 +351,8 @@ class Connection(ClientConnection):
     async def leave(self) -> None:
         """Closes with 1000, and waits shortly for the venue to do so too."""
         self.shed = None
+        self._coalesce_s = 0.0
+        self._read_on()
         self._resume()  # the venue's close frame stands behind what was not read
         self.buffer_bytes = sys.maxsize
         try:
@@ -344,13 +361,18 @@ class Connection(ClientConnection):
             pass
 
     @property
+    def _broke_with(self) -> str:
+        exc = self.connection_exc
+        return (isinstance(exc, OSError) and exc.strerror) or str(exc or "")
+
+    @property
     def ending(self) -> tuple[int, str]:
         """Close code and reason, the venue's or, where we had to end it, ours; 1006 when the
         connection broke without a word."""
         close = self.protocol.close_rcvd or self.protocol.close_sent
         if close is not None:
             return int(close.code), close.reason
-        return int(CloseCode.ABNORMAL_CLOSURE), self._given_up or str(self.connection_exc or "")
+        return int(CloseCode.ABNORMAL_CLOSURE), self._given_up or self._broke_with
 
 
 _DATA = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
@@ -399,7 +421,8 @@ async def _dial(target: Target) -> Connection:
     made: list[Connection] = []
 
     def make(*args: Any, **kwargs: Any) -> Connection:
-        made.append(Connection(*args, buffer_bytes=target.buffer_bytes, **kwargs))
+        bounds = {"buffer_bytes": target.buffer_bytes, "coalesce_s": target.coalesce_s}
+        made.append(Connection(*args, **bounds, **kwargs))  # type: ignore[arg-type]  # int, float
         return made[-1]
 
     attempt = _Dial(

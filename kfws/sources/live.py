@@ -17,11 +17,12 @@ from typing import Literal
 
 from kfws.errors import KfwsError, ReaderTooSlow, Unreachable
 from kfws.protocol.auth import Credentials
-from kfws.protocol.events import Cause, Closed, Data, Event, Gap, Opened, Redial, Silent, Tick
+from kfws.protocol.events import Cause, Closed, Event, Opened, Redial, Silent, Tick
 from kfws.protocol.sequence import Sequences
 from kfws.protocol.session import Session, Subscription
 from kfws.sources.backoff import DialPace, delays
 from kfws.sources.connection import Connection, Read, Target, dial
+from kfws.sources.shedding import Shedding
 
 __all__ = ["HEARTBEAT", "Live", "OnFull", "Patience", "Standing"]
 
@@ -31,6 +32,9 @@ HEARTBEAT = Subscription("heartbeat", quiet=True)
 FIRST_ATTEMPTS = 5
 # Nobody's loop is busy for so long: the process or the machine was stopped.
 SUSPENDED_S = 5.0
+# A connection that has beaten and then gave nothing for so long may be dead: who leaves now
+# cannot tell whether something was on its way.
+MISSED_BEATS_S = 3.0
 # So long after it a lost connection is put down to it.
 BLAME_S = 30.0
 
@@ -118,20 +122,24 @@ class Live:
         """
         while True:
             try:
+                lost = 0
                 connection = await self._dial()
-                reason, retry_after_s = "", None
+                reason, retry_after_s, lost = "", None, self._number
                 async with aclosing(self._pump(connection)) as batches:
                     async for events in batches:
                         yield events
-                reason = f"the connection to {self._target.place} was lost: {_in_words(connection)}"
+                what = f"connection {lost} to {self._target.place}"
+                reason = f"{what} was lost: {_in_words(connection)}"
             except KfwsError as exc:
                 if not isinstance(exc, Unreachable) or not self._may_go_on(exc):
                     yield [*self._sequences.end(time.time_ns())]
+                    if isinstance(exc, Unreachable) and self._standing.stood and not exc.permanent:
+                        exc.hint = "it was reached before: is it down, or is the network?"
                     raise
                 reason, retry_after_s = exc.message, exc.retry_after_s
+            self._pace.hold_until(_now() + (retry_after_s or 0.0))
             delay_s = max(next(self._delays), retry_after_s or 0.0, self._pace.wait(_now()))
-            now_ns = time.time_ns()
-            yield [Redial(received_ns=now_ns, reason=reason, failed=self._failed, delay_s=delay_s)]
+            yield [self._redial(reason, lost, delay_s)]
             await asyncio.sleep(delay_s)
 
     def rest(self) -> Iterator[list[Event]]:
@@ -141,6 +149,8 @@ class Live:
         if connection is not None and session is not None and pulse is not None:
             while events := pulse.take() or _received(connection, session):
                 yield events
+            if session.beats and connection.silent_s > MISSED_BEATS_S:
+                yield self._sequences.lost(connection.read_ns, now_ns, pulse.cause)
             yield [*self._sequences.end(now_ns), self._closed(connection)]
         elif gaps := self._sequences.end(now_ns):
             yield gaps
@@ -229,6 +239,15 @@ class Live:
             return [Silent(received_ns=now_ns, feed="heartbeat", product=None, reason=reason)]
         return [Tick(received_ns=now_ns)]
 
+    def _redial(self, reason: str, lost: int, delay_s: float) -> Redial:
+        return Redial(
+            received_ns=time.time_ns(),
+            reason=reason,
+            failed=self._failed,
+            delay_s=delay_s,
+            connection=lost,
+        )
+
     def _opened(self, connection: Connection) -> Opened:
         return Opened(
             received_ns=connection.opened_ns, connection=self._number, url=self._target.url
@@ -261,6 +280,7 @@ class _Pulse:
         self._sequences = sequences
         self._loop = asyncio.get_running_loop()
         self._events: list[Event] = []
+        self._shedding = Shedding()
         self._patience = patience
         self._ping_at = self._loop.time() + patience.ping_every_s
         self._suspended_at = self._slow_at = float("-inf")
@@ -282,7 +302,7 @@ class _Pulse:
     def take(self) -> list[Event]:
         """What time brought since the last time."""
         events, self._events = self._events, []
-        return events
+        return [*events, *self._shedding.take()]
 
     @property
     def cause(self) -> Cause:
@@ -326,14 +346,10 @@ class _Pulse:
     def drop(self, reads: Iterable[Read]) -> None:
         """``--on-full drop-oldest``: what is dropped is named; answers of the venue are kept."""
         self._slow_at = self._loop.time()
-        dropped: list[Gap] = []
+        now_ns = time.time_ns()
         for read in reads:
-            for event in self._session.receive(read.frames, read.received_ns):
-                if not isinstance(event, Data):
-                    self._events.append(event)
-                elif not event.quiet:
-                    _count(event, dropped)
-        self._events += self._session.dropped(dropped)
+            self._shedding.shed(self._session.receive(read.frames, read.received_ns), now_ns)
+        self._shedding.shed(self._session.dropped(self._shedding.open_gaps()), now_ns)
         self._connection.wake()
 
     def fail(self, reads: Iterable[Read]) -> None:
@@ -350,30 +366,6 @@ class _Pulse:
 
     def stop(self) -> None:
         self._timer.cancel()
-
-
-def _count(data: Data, dropped: list[Gap]) -> None:
-    """Adds a message to what was dropped: one gap per stream and run of numbers."""
-    for gap in reversed(dropped):
-        if (gap.feed, gap.product) == (data.feed, data.product):
-            follows = data.seq is None if gap.last is None else data.seq == gap.last + 1
-            if follows and gap.missing is not None:
-                gap.last, gap.missing, gap.to_ns = data.seq, gap.missing + 1, data.received_ns
-                return
-            break
-    dropped.append(
-        Gap(
-            received_ns=time.time_ns(),
-            feed=data.feed,
-            product=data.product,
-            first=data.seq,
-            last=data.seq,
-            missing=1,
-            cause="slow-reader",
-            from_ns=data.received_ns,
-            to_ns=data.received_ns,
-        )
-    )
 
 
 def _now() -> float:

@@ -42,12 +42,19 @@ class Load:
 
     feed: str
     messages: int
+    per_second: int = 0
+    """So many a second, each in a write of its own; 0: as fast as they are read."""
+
+    def __str__(self) -> str:
+        pace = f"@{self.per_second}" if self.per_second else ""
+        return f"{self.feed}:{self.messages}{pace}"
 
     @classmethod
     def parse(cls, text: str) -> Load:
-        """A load written as ``book:200000``."""
-        feed, messages = text.split(":")
-        return cls(feed, int(messages))
+        """A load written as ``book:200000`` or ``book:200000@10000``."""
+        feed, _, amount = text.partition(":")
+        messages, _, per_second = amount.partition("@")
+        return cls(feed, int(messages), int(per_second or 0))
 
 
 def payloads(load: Load) -> Iterator[bytes]:
@@ -74,9 +81,10 @@ def recorded(feed: str, kind: str) -> list[bytes]:
 def chunks(load: Load) -> list[bytes]:
     """The load as it goes on the wire; each chunk holds whole frames, so a pong fits between."""
     done, chunk = [], bytearray()
+    most = 1 if load.per_second else CHUNK_BYTES
     for payload in payloads(load):
         chunk += encode(TEXT, payload)
-        if len(chunk) >= CHUNK_BYTES:
+        if len(chunk) >= most:
             done.append(bytes(chunk))
             chunk.clear()
     return [*done, bytes(chunk)]
@@ -99,7 +107,7 @@ async def serve(load: Load) -> AsyncIterator[int]:
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            await converse(load.feed, blast, reader, writer)
+            await converse(load, blast, reader, writer)
         except (OSError, asyncio.IncompleteReadError):
             pass  # the client left in its own way
         finally:
@@ -112,7 +120,7 @@ async def serve(load: Load) -> AsyncIterator[int]:
 
 
 async def converse(
-    feed: str, blast: list[bytes], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    load: Load, blast: list[bytes], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
     """One connection, from its handshake until the client closes or leaves."""
     writer.write(accept(await reader.readuntil(b"\r\n\r\n")))
@@ -127,17 +135,22 @@ async def converse(
                 continue
             request = json.loads(payload)
             writer.write(encode(TEXT, acknowledgement(request)))
-            if request["event"] == "subscribe" and request["feed"] == feed and not sending:
-                sending = tasks.create_task(send(blast, writer))
+            if request["event"] == "subscribe" and request["feed"] == load.feed and not sending:
+                sending = tasks.create_task(send(blast, writer, load.per_second))
         if not (sending and sending.done()):
             writer.write(encode(CLOSE, frame[1]))
         if sending:
             sending.cancel()
 
 
-async def send(blast: list[bytes], writer: asyncio.StreamWriter) -> None:
+async def send(blast: list[bytes], writer: asyncio.StreamWriter, per_second: int) -> None:
     """The whole load, then a normal close."""
-    for chunk in blast:
+    loop = asyncio.get_running_loop()
+    started_at = loop.time()
+    for count, chunk in enumerate(blast):
+        # A timer is too coarse for 100 µs: this server has its core to itself, and spins.
+        while per_second and loop.time() < started_at + count / per_second:  # noqa: ASYNC110
+            await asyncio.sleep(0)
         writer.write(chunk)
         await writer.drain()
     writer.write(encode(CLOSE, struct.pack("!H", 1000)))

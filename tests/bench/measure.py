@@ -68,7 +68,7 @@ def serving(loads: list[Load]) -> Iterator[dict[Load, str]]:
     command = [sys.executable, "-m", "tests.bench.load"]
     with pinned(OTHER_CORE):
         server = subprocess.Popen(
-            [*command, *(f"{load.feed}:{load.messages}" for load in loads)],
+            [*command, *map(str, loads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )

@@ -335,8 +335,12 @@ class _Comparison:
         out = [at for at in mine if self.got[at]]
         intervals = [(gap["from_ns"], gap["to_ns"]) for gap in self._gaps(stream)]
         greetings = self._greetings(stream)
-        lost = [(at, sent.at_ns[at]) for at in mine if not self.got[at] and at not in greetings]
-        known = {sent.digest[at] for at in out}
+        known = {sent.twin[at] for at in out}
+        lost = [
+            (at, sent.at_ns[at])
+            for at in mine
+            if not self.got[at] and at not in greetings and sent.twin[at] not in known
+        ]
         losses = [loss for loss in self._losses(stream) if loss.digest not in known]
         lost += [(loss.before, loss.at_ns) for loss in losses]
         for at, at_ns in lost:

@@ -7,6 +7,7 @@ their own, so that they are accounted for like all others.
 from __future__ import annotations
 
 import base64
+import re
 from array import array
 from collections.abc import Iterable, Sequence, Set
 from typing import Any, NamedTuple
@@ -49,6 +50,8 @@ class Frames:
         self._positions: list[array[int]] = []
         self.stream = array("h")
         self.digest = array("q")
+        self.twin = array("q")
+        """The digest as it were had the venue not padded the frame (fault ``huge``)."""
         self.seq = array("q")
         """The number; of a trade snapshot the highest that it lists."""
         self.is_snapshot = bytearray()
@@ -98,6 +101,7 @@ class Frames:
         self._positions[index].append(len(self))
         self.stream.append(index)
         self.digest.append(hash(payload))
+        self.twin.append(hash(_PADDING.sub(b"}", payload)))
         self.seq.append(seq)
         self.is_snapshot.append(is_snapshot)
         self.conn.append(conn)
@@ -112,6 +116,9 @@ class Frames:
         number = f"{self.seq[at]}" if self.seq[at] != NO_NUMBER else ""
         place = f"(line {at + 1} of connection {self.conn[at]})" if self.conn[at] else ""
         return " ".join(word for word in (*words, number, place) if word)
+
+
+_PADDING = re.compile(rb',"padding":"x*"}$')
 
 
 def _head(payload: bytes) -> _Head | None:

@@ -335,6 +335,14 @@ def test_tickers_come_out_in_order_and_once(two: Recording) -> None:
     assert len(two.differences(redundant=True)) == 2
 
 
+def test_a_copy_that_was_padded_on_the_way_is_no_loss(two: Recording) -> None:
+    padded = ticker(2)[:-1] + ',"padding":"xxx"}'
+    two.both(1, ticker(1), ticker(2), ticker(3)).sent(2, ticker(1), padded, ticker(3))
+    assert two.differences(redundant=True) == []
+    two.sent(2, ticker(4)[:-1] + ',"padding":"xxx"}').both(1, ticker(5))
+    only(two.differences(redundant=True), "was lost without a word")
+
+
 def test_only_the_first_of_many_alike_are_shown(rec: Recording) -> None:
     rec.sent(1, *map(ticker, range(30))).both(1, book(13))
     assert len(rec.differences()) == 6

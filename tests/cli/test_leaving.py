@@ -191,6 +191,7 @@ def test_a_signal_leaves_while_the_reader_stands_still_and_says_what_is_lost(
     err, returncode = end(program, signum)
     assert returncode == status
     assert "not written to stdout" in err
+    assert "messages missing (slow-reader)" in err or "message missing (slow-reader)" in err
     assert "Traceback" not in err
 
 

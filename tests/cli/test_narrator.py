@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -28,8 +30,12 @@ from kfws.protocol.events import (
     Stale,
     Subscribed,
     Tick,
+    describe,
 )
 from tests.cli.test_talk import Paper
+
+# Local time of day of one nanosecond after the epoch.
+CLOCK = datetime.fromtimestamp(0).astimezone().strftime("%H:%M:%S.000")
 
 
 def totals(messages: int = 0) -> Totals:
@@ -92,12 +98,12 @@ def refused(product: str | None = "PF_NO", *, quiet: bool = False) -> Refused:
         (
             Closed(received_ns=1, connection=1, code=1000, reason=""),
             "info",
-            "the connection was closed (1000)",
+            "connection 1 was closed (1000)",
         ),
         (
             Closed(received_ns=1, connection=1, code=1012, reason="restart"),
             "info",
-            "the connection was closed (1012 restart)",
+            "connection 1 was closed (1012 restart)",
         ),
     ],
 )
@@ -220,8 +226,9 @@ def gap(**changes: Any) -> Gap:
             "duplicate: book PF_A 7 came before; left out",
         ),
         (
-            Restart(received_ns=1, feed="book", product="PF_A", last=9, seq=2),
-            "book PF_A: the venue counts anew, 9 then 2",
+            Restart(received_ns=1, feed="book", product="PF_A", last=9, seq=2, from_ns=1, to_ns=1),
+            f"book PF_A: the venue counts anew, 9 then 2; how far it went between {CLOCK} "
+            f"and {CLOCK} nobody can prove",
         ),
         (
             Stale(received_ns=1, feed="book", product="PF_A"),
@@ -242,6 +249,10 @@ def gap(**changes: Any) -> Gap:
         (
             Redial(received_ns=1, reason="it broke off", failed=0, delay_s=0.25),
             "it broke off; dialling again in 0.2 s",
+        ),
+        (
+            Redial(received_ns=1, reason="it broke off", failed=0, delay_s=0.01),
+            "it broke off; dialling again at once",
         ),
     ],
 )
@@ -267,8 +278,18 @@ def test_many_intervals_of_a_batch_are_told_as_one() -> None:
 def test_a_connection_after_a_loss_is_good_news() -> None:
     opened = Opened(received_ns=1, connection=2, url="wss://x")
     redial = Redial(received_ns=1, reason="lost", failed=0, delay_s=0.1)
-    assert told(redial, opened)[1:] == ["connected to wss://x"]
+    assert told(redial, opened)[1:] == ["connected to wss://x (connection 2)"]
     assert told(opened) == []
+
+
+def test_for_machines_the_event_goes_with_its_sentence() -> None:
+    paper = Paper()
+    narrator = Narrator(Talk(paper, as_json=True))
+    narrator.tell([gap()])
+    narrator.tell([gap(missing=None)] * 4)
+    one, many = map(json.loads, paper.lines)
+    assert one["event"] == describe(gap())
+    assert [each["kfws"] for each in many["events"]] == ["gap"] * 4
 
 
 def test_what_the_venue_says_is_made_harmless() -> None:

@@ -142,6 +142,20 @@ async def test_what_does_not_fit_waits_and_nothing_blocks(
     assert (out.pending, out.is_full, out.is_gone) == (0, False, False)
 
 
+async def test_what_is_not_written_is_known_by_whole_lines(
+    opened: tuple[int, DescriptorOutlet],
+) -> None:
+    reader, out = opened
+    numbered = b"".join(b"%099d\n" % number for number in range(len(MUCH) // 100))
+    out.put(numbered)
+    for _ in range(3):
+        read_some(reader)
+        await asyncio.sleep(0)
+        lines = out.unwritten.splitlines(keepends=True)
+        assert len(lines) == out.pending_lines
+        assert b"".join(lines) == numbered[-100 * len(lines) :]
+
+
 async def test_it_can_be_written_again_after_it_was_full(
     opened: tuple[int, DescriptorOutlet],
 ) -> None:

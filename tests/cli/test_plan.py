@@ -589,3 +589,14 @@ def test_anything_typed_gives_a_plan_or_one_sentence(
     )
     with suppress(UsageError):
         make_plan(typed, stdout_is_terminal=False, read_text=no_file)
+
+
+def test_renewal_is_for_connections_side_by_side() -> None:
+    assert planned(renew="1h", redundancy=2).renew_s == 3600
+    assert planned(redundancy=2).renew_s == 12 * 3600
+    assert "--renew replaces one of several connections" in refused(renew="1h")
+
+
+def test_a_buffer_holds_a_frame_at_least() -> None:
+    assert planned(buffer="64kB").buffer_bytes == 64_000
+    assert "--buffer 64 is 64 bytes" in refused(buffer="64")

@@ -100,7 +100,8 @@ class Scripted:
 class Stage:
     """Outputs of a run, and what it says."""
 
-    def __init__(self, *, least: Level = "warning") -> None:
+    def __init__(self, *, least: Level = "warning", look_every_s: float = 1.0) -> None:
+        self.look_every_s = look_every_s
         self.paper = Paper()
         self.talk = Talk(self.paper, least=least)
         self.pairs: list[tuple[Output, Outlet]] = []
@@ -139,7 +140,8 @@ class Stage:
         if plan.until is not None:
             header["until"] = plan.until.text
         try:
-            await Run(plan, self.pairs, self.talk, header=header).run(source)
+            run = Run(plan, self.pairs, self.talk, header=header, look_every_s=self.look_every_s)
+            await run.run(source)
         finally:
             for _, outlet in self.pairs:
                 outlet.close()
@@ -385,6 +387,23 @@ async def test_a_signal_flushes_closes_and_passes_on_what_came(
     assert stage.said == []
 
 
+async def test_a_reader_that_stands_still_is_told_once(standing_pipe: tuple[int, int]) -> None:
+    _, writer = standing_pipe
+    stage = Stage(look_every_s=0.001)
+    stage.descriptor(writer)
+    run = asyncio.create_task(stage.run(Scripted(trades(1, 20000), stands=True)))
+    while not stage.paper.lines:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    for _ in range(20):
+        await asyncio.sleep(0.001)
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    assert [each for each in stage.said if "nobody reads" in each] == [
+        "kfws: nobody reads stdout: its output waits; --on-full says what then happens"
+    ]
+
+
 async def test_a_signal_does_not_wait_for_a_reader_that_stands_still(
     standing_pipe: tuple[int, int],
 ) -> None:
@@ -397,8 +416,12 @@ async def test_a_signal_does_not_wait_for_a_reader_that_stands_still(
     os.kill(os.getpid(), signal.SIGTERM)
     with pytest.raises(Interrupted):
         await run
-    [line] = stage.said
-    assert line.endswith("lines not written to stdout")
+    lost, gap = stage.said
+    assert lost.endswith("lines not written to stdout")
+    first, last = map(int, gap.split("trade PF_XBTUSD ")[1].split(":")[0].split("–"))
+    assert last == 2000
+    assert lost == f"kfws: {last - first + 1} lines not written to stdout"
+    assert gap.endswith(f"{last - first + 1:,} messages missing (slow-reader)")
 
 
 async def test_a_signal_ends_the_wait_for_a_slow_reader_after_a_limit(
@@ -585,6 +608,15 @@ async def test_strict_ends_at_a_broken_frame_and_passes_on_what_came_with_it() -
     with pytest.raises(ProtocolBroken, match="broken frame: not JSON"):
         await stage.run(Scripted([trade(1), BROKEN], trades(2, 3)), planned(strict=True))
     assert out.bytes == payloads([trade(1)])
+
+
+async def test_strict_closes_a_tape_as_any_run_does_and_takes_nothing_more(tmp_path: Path) -> None:
+    stage = Stage()
+    stage.tape(tmp_path / "x")
+    rest: list[list[Event]] = [trades(2, 3), [CLOSED]]
+    with pytest.raises(ProtocolBroken):
+        await stage.run(Scripted([trade(1), BROKEN], rest=rest), planned(strict=True))
+    assert kinds(tmp_path / "x") == ["header", "1", "broken", "closed", "totals"]
 
 
 async def test_strict_ends_at_a_refusal() -> None:

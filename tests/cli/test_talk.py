@@ -43,10 +43,13 @@ def test_what_is_not_loud_enough_is_not_said(least: Level) -> None:
 
 def test_json_lines_hold_level_code_message_hint_and_facts() -> None:
     paper = Paper()
-    Talk(paper, as_json=True).say("warning", "torn", "it was\ntorn", hint="Müll", bytes=3)
+    Talk(paper, as_json=True, now_ns=lambda: 7).say(
+        "warning", "torn", "it was\ntorn", hint="Müll", bytes=3
+    )
     [line] = paper.lines
     assert "\n" not in line
     assert json.loads(line) == {
+        "at_ns": 7,
         "level": "warning",
         "code": "torn",
         "message": "it was\ntorn",

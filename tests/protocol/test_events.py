@@ -165,9 +165,9 @@ TIMES = {"from_ns": 1, "to_ns": 8}
             STREAM | {"seq": 7},
         ),
         (
-            Restart(received_ns=9, feed="book", product="PF_A", last=8, seq=1),
+            Restart(received_ns=9, feed="book", product="PF_A", last=8, seq=1, from_ns=7, to_ns=9),
             "restart",
-            STREAM | {"last": 8, "seq": 1},
+            STREAM | {"last": 8, "seq": 1, "from_ns": 7, "to_ns": 9},
         ),
         (Stale(received_ns=9, feed="book", product="PF_A"), "stale", STREAM),
         (

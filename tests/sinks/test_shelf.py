@@ -149,6 +149,19 @@ def test_hours_that_the_machine_slept_through_are_no_files(tmp_path: Path) -> No
     assert names(tmp_path) == ["x.20261124T155959Z.ndjson", "x.20261124T210000Z.ndjson"]
 
 
+def test_headers_stand_in_the_order_of_their_files_when_both_ends_meet(tmp_path: Path) -> None:
+    shelf = tape(tmp_path / "{n}.ndjson", at=AT - S, rotate_ns=H, rotate_bytes=1)
+    shelf.write([HEADER, message(1, at=AT - 2)], AT + 100)
+    shelf.write([message(2, at=AT - 1)], AT + 200)  # a little late, but of the hour before
+    shelf.write([message(3, at=AT), message(4, at=AT - 1)], AT + 300)
+    shelf.write([message(5, at=AT - 1)], AT + 400)
+    shelf.close(AT + S)
+    headers = [json.loads(next(read_lines(tmp_path / f"{n}.ndjson"))) for n in range(1, 5)]
+    moments = [header["at_ns"] for header in headers]
+    assert moments == sorted(set(moments))
+    assert [kinds(tmp_path / f"{n}.ndjson")[1] for n in range(1, 5)] == ["1", "2", "3", "5"]
+
+
 @pytest.mark.parametrize("name", ["x.ndjson", "x.ndjson.zst", "x.ndjson.gz"])
 def test_a_file_ends_once_it_has_its_size(tmp_path: Path, name: str) -> None:
     shelf = tape(tmp_path / name, rotate_bytes=2000)

@@ -64,6 +64,13 @@ def subscribed(feed: str, at: int = 0) -> Subscribed:
     return Subscribed(payload=b"{}", received_ns=at, feed=feed, products=(P,))
 
 
+def counts_anew(feed: str, last: int, seq: int, venue_ms: int | None = None) -> Restart:
+    return Restart(
+        received_ns=0, feed=feed, product=P, last=last, seq=seq, from_ns=0, to_ns=0,
+        venue_ms=venue_ms,
+    )  # fmt: skip
+
+
 def gap(feed: str, at: int = 0) -> Gap:
     return Gap(
         received_ns=at, feed=feed, product=P, first=None, last=None, missing=None,
@@ -221,7 +228,7 @@ def test_a_snapshot_that_is_ahead_ends_the_stale_time_too() -> None:
 
 
 def test_a_new_count_of_the_venue_is_one_for_all_connections() -> None:
-    restart = Restart(received_ns=0, feed="book", product=P, last=9000, seq=1)
+    restart = counts_anew("book", 9000, 1)
     stream = Stream().hear(1, book(9000)).hear(2, book(9000))
     stream.hear(1, restart, snapshot(1), book(2))
     stream.hear(2, book(9001), restart, snapshot(1), book(2), book(3)).hear(1, book(3))
@@ -231,22 +238,39 @@ def test_a_new_count_of_the_venue_is_one_for_all_connections() -> None:
 
 
 def test_a_restart_lets_go_of_what_was_held() -> None:
-    restart = Restart(received_ns=0, feed="book", product=P, last=9003, seq=1)
+    restart = counts_anew("book", 9003, 1)
     stream = Stream(resync=False).hear(1, book(9001), book(9003), restart, book(1))
     assert stream.numbers == [9001, 9003, 1]
     assert stream.ranges == [(9002, 9002, 1, None)]
-    unknown = Restart(received_ns=0, feed="trade", product=P, last=9, seq=1)
+    unknown = counts_anew("trade", 9, 1)
     assert stream.hear(1, unknown).out[-1] is not unknown
 
 
 def test_a_connection_that_lags_is_not_believed_until_the_others_agree() -> None:
-    restart = Restart(received_ns=0, feed="book", product=P, last=9, seq=5)
+    restart = counts_anew("book", 9, 5)
     stream = Stream().hear(1, book(9)).hear(2, book(9))
     stream.hear(1, restart, snapshot(5), book(6)).hear(2, book(10)).hear(1, book(10), book(11))
     assert stream.numbers == [9, 10, 11]
     stream.hear(2, restart, snapshot(5), book(6))
     assert stream.numbers == [9, 10, 11, 6]
     assert [type(each) for each in stream.out[-4:-2]] == [Restart, Gap]
+
+
+def test_when_all_connections_were_away_the_first_to_see_a_new_count_is_believed() -> None:
+    stream = Stream().hear(1, book(9, 5)).hear(2, book(9, 5)).hear(1, closed()).hear(2, closed())
+    stream.hear(1, opened(7)).hear(2, opened(7), subscribed("book"))
+    restart = counts_anew("book", 9, 2)
+    stream.hear(1, restart, snapshot(2, 8), book(3, 8)).hear(2, restart, snapshot(3, 8), book(4, 8))
+    assert stream.numbers == [9, 3, 4]
+    assert [each for each in stream.out if isinstance(each, Restart)] == [restart]
+
+
+def test_a_lower_number_from_before_the_last_message_is_an_old_copy() -> None:
+    newest = Data(b'{"seq":9}', 5, "book", "delta", P, 9, 1000)
+    stream = Stream().hear(1, newest, closed()).hear(2, closed()).hear(1, opened(7))
+    stream.hear(1, counts_anew("book", 9, 8, venue_ms=999), book(8, 8), book(9, 8), book(10, 8))
+    assert stream.numbers == [9, 10]
+    assert not any(isinstance(each, Restart) for each in stream.out)
 
 
 def test_after_a_takeover_a_third_connection_gives_nothing_twice_either() -> None:

@@ -72,6 +72,14 @@ def test_the_twenty_first_dial_waits_for_the_rest_of_the_minute() -> None:
     assert pace.wait(160.0) == 1.0
 
 
+def test_a_venue_that_asks_for_quiet_is_left_alone_by_all() -> None:
+    pace = DialPace()
+    pace.hold_until(107.0)
+    pace.hold_until(103.0)
+    assert pace.wait(100.0) == 7.0
+    assert pace.wait(107.0) == 0.0
+
+
 # Per attempt: how long until it is over, and whether it was a connection that delivered data
 # for so long that the next failure is a new one.
 attempts = st.tuples(st.floats(0, 100), st.booleans())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import ssl
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from websockets.frames import Frame, Opcode
 
 from kfws.errors import KfwsError, MissingExtra, Unreachable, Unwelcome, UsageError
 from kfws.protocol.events import BinaryFrame
-from kfws.sources.connection import Connection, Target, dial
+from kfws.sources.connection import Connection, Read, Target, dial
 from tests.frames_of import frames
 from tests.loopback import INFO, loopback
 
@@ -46,6 +47,29 @@ async def test_frames_come_whole_in_order_and_byte_for_byte() -> None:
         assert await frames_of(connection, 1 + len(TRADES)) == [INFO.encode(), *TRADES]
         await connection.leave()
         await venue.until(lambda seen: seen.closes == [1000])
+
+
+async def test_reads_can_be_kept_apart_and_bring_all_the_same() -> None:
+    apart_s = 0.01
+
+    async def script(server: ServerConnection) -> None:
+        for payload in TRADES[:4]:
+            await server.send(payload, text=True)
+            await (await server.ping())  # each frame in a read of its own, or later
+
+    async with loopback(script) as venue:
+        connection = await dial(Target(venue.url, coalesce_s=apart_s))
+        reads: list[Read] = []
+        while sum(len(each.frames) for each in reads) < 5:
+            await connection.wait()
+            while (read := connection.take()) is not None:
+                reads.append(read)
+        await connection.leave()
+        await venue.until(lambda seen: seen.closes == [1000])
+    assert [frame for each in reads for frame in each.frames] == [INFO.encode(), *TRADES[:4]]
+    moments = [each.received_ns for each in reads]
+    # 1 ms less: a timer of the loop may be as early as the clock is coarse.
+    assert all(b - a >= (apart_s - 0.001) * 1e9 for a, b in itertools.pairwise(moments))
 
 
 async def test_a_fragmented_message_is_one_frame_and_a_ping_between_is_answered() -> None:

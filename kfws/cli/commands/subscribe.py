@@ -55,7 +55,7 @@ def subscribe(
     credentials_command: options.CredentialsCommand = None,
     attempts: options.Attempts = None,
     redundancy: options.Redundancy = 1,
-    renew: options.Renew = "12h",
+    renew: options.Renew = None,
     resync: options.Resync = True,
     buffer: options.Buffer = "64MB",
     on_full: options.OnFullOption = OnFull.block,
