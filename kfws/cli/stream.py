@@ -14,7 +14,7 @@ from contextlib import aclosing
 from typing import Any, Protocol
 
 from kfws.cli.narrator import Narrator
-from kfws.cli.outlet import Outlet
+from kfws.cli.outlet import FileOutlet, Outlet
 from kfws.cli.plan import Output, Plan
 from kfws.cli.select import Selection
 from kfws.cli.signals import leave_on_signals, leaving_signals
@@ -278,7 +278,8 @@ class Run:
                 self._end(exc)
 
     def _say_stuck(self, outlet: Outlet) -> None:
-        what = f"nobody reads {outlet.name}: its output waits"
+        why = "the disk is too slow for" if isinstance(outlet, FileOutlet) else "nobody reads"
+        what = f"{why} {outlet.name}: its output waits"
         self._talk.say("warning", "slow-reader", what, hint="--on-full says what then happens")
 
     async def _end_after(self, duration_s: float) -> None:

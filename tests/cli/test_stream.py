@@ -5,6 +5,7 @@ import json
 import os
 import resource
 import signal
+import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -385,6 +386,28 @@ async def test_a_signal_flushes_closes_and_passes_on_what_came(
     assert kinds(tmp_path / "x") == ["header", "1", "2", "3", "4", "closed", "totals"]
     assert source.closed.is_set()
     assert stage.said == []
+
+
+async def test_a_disk_that_stands_still_is_told_as_such(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "disk")  # a pipe that nobody reads is a disk that does not answer
+    reader = os.open(tmp_path / "disk", os.O_RDONLY | os.O_NONBLOCK)
+    stage = Stage(look_every_s=0.001)
+    stage.tape(tmp_path / "disk")
+    run = asyncio.create_task(stage.run(Scripted(trades(1, 20000), stands=True)))
+    while not stage.paper.lines:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    os.set_blocking(reader, True)
+    reading = threading.Thread(target=lambda: [*iter(lambda: os.read(reader, 65536), b"")])
+    reading.start()
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    reading.join()
+    os.close(reader)
+    assert stage.said[0] == (
+        f"kfws: the disk is too slow for {tmp_path / 'disk'}: its output waits; "
+        "--on-full says what then happens"
+    )
 
 
 async def test_a_reader_that_stands_still_is_told_once(standing_pipe: tuple[int, int]) -> None:
