@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test lint types cover bench chaos soak golden pictures docs completions dist check clean
+.PHONY: help run test lint types cover bench chaos crash soak golden pictures docs completions dist check clean
 
 help:
 	@echo "make TARGET [PYTHON=python3.12] [ARGS='...']"
@@ -42,6 +42,9 @@ bench: .venv/dev.stamp ## measure kfws against a plain client, and a live table
 
 chaos: .venv/dev.stamp ## break everything, long: a table of faults (ARGS='--seeds 1 --mixes 5')
 	@$(BIN)/python -m tests.chaos $(ARGS)
+
+crash: .venv/dev.stamp ## kill the recorder 208 times over the formats: a table (ARGS='--kills 5')
+	@$(BIN)/python -m tests.crash $(ARGS)
 
 soak: .venv/dev.stamp ## 30 min at 5,000 messages a second with faults (ARGS='--seconds 60 --every 12')
 	@$(BIN)/python -m tests.chaos.soak $(ARGS)

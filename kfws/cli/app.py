@@ -75,6 +75,7 @@ def main() -> None:
 
 def run(args: list[str], env: Env) -> int:
     """Runs the command that ``args`` name; gives the exit status."""
+    env.args = args
     try:
         # Without standalone mode the parser raises its errors instead of printing them.
         status = app(args, obj=env, prog_name="kfws", standalone_mode=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-__all__ = ["Color", "Format", "LogFormat", "OnFull", "VenueName"]
+__all__ = ["Color", "Format", "LogFormat", "OnDiskFull", "OnFull", "VenueName"]
 
 
 class Format(StrEnum):
@@ -47,3 +47,10 @@ class OnFull(StrEnum):
     block = "block"
     drop_oldest = "drop-oldest"
     exit = "exit"
+
+
+class OnDiskFull(StrEnum):
+    """What happens when there is no room for a file to grow."""
+
+    exit = "exit"
+    wait = "wait"

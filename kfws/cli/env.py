@@ -9,7 +9,7 @@ import shlex
 import stat
 import sys
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,6 +105,8 @@ class Env:
     is_debug: bool = False
     cache_folder: Path | None = None
     """Where lists are kept; None: where the system has it."""
+    args: Sequence[str] = ()
+    """What was typed behind the program's name."""
 
     @classmethod
     def of_process(cls) -> Env:

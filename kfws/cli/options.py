@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kfws.cli.choices import Color, Format, LogFormat, OnFull, VenueName
+from kfws.cli.choices import Color, Format, LogFormat, OnDiskFull, OnFull, VenueName
 
 __all__ = [
     "SELECT",
@@ -30,7 +30,9 @@ __all__ = [
     "FormatOption",
     "Group",
     "Insecure",
+    "Keep",
     "LogFormatOption",
+    "OnDiskFullOption",
     "OnFullOption",
     "Output",
     "Overwrite",
@@ -40,10 +42,12 @@ __all__ = [
     "Renew",
     "RestUrl",
     "Resync",
+    "Rotate",
     "Snapshots",
     "Sort",
     "Stamp",
     "Strict",
+    "Sync",
     "Tapes",
     "Tick",
     "Timeout",
@@ -57,6 +61,7 @@ __all__ = [
 VENUE = "Venue"
 _STEADY = "Steadiness"
 _OUTPUT = "Output"
+_FILES = "Files of -o"
 SELECT = "Selection"
 _BOOK = "Book"
 _END = "When to end"
@@ -231,7 +236,8 @@ Output = Annotated[
         "--output",
         metavar="PATH",
         help="Write a file instead of stdout (repeatable; - is stdout). "
-        "The suffix decides: .csv .json .raw, else ndjson; then .gz or .zst.",
+        "The suffix decides: .csv .json .raw, else ndjson; then .gz or .zst. "
+        "{feed} {product} {date} {time} {n} in it are filled in, in UTC.",
         rich_help_panel=_OUTPUT,
     ),
 ]
@@ -240,7 +246,44 @@ Overwrite = Annotated[
     typer.Option(
         "--overwrite",
         help="Replace a file that exists (a tape is appended to otherwise).",
-        rich_help_panel=_OUTPUT,
+        rich_help_panel=_FILES,
+    ),
+]
+Rotate = Annotated[
+    str | None,
+    typer.Option(
+        "--rotate",
+        metavar="TIME|SIZE",
+        help="A new file at each full 1h (UTC), after 256MB on disk, or 1h,256MB. The one being "
+        "written ends in .open; each has its moment in its name unless {time} or {n} is there.",
+        rich_help_panel=_FILES,
+    ),
+]
+Sync = Annotated[
+    str,
+    typer.Option(
+        "--sync",
+        metavar="TIME|always|never",
+        help="Force lines to disk at least so often: a crash loses no more than that.",
+        rich_help_panel=_FILES,
+    ),
+]
+Keep = Annotated[
+    str | None,
+    typer.Option(
+        "--keep",
+        metavar="TIME|SIZE",
+        help="With --rotate: delete complete files of this output that are older than 7d, the "
+        "oldest while there are more than 50GB, or 7d,50GB.",
+        rich_help_panel=_FILES,
+    ),
+]
+OnDiskFullOption = Annotated[
+    OnDiskFull,
+    typer.Option(
+        "--on-disk-full",
+        help="End with status 8, or wait for room; what is lost meanwhile is named on the tape.",
+        rich_help_panel=_FILES,
     ),
 ]
 Stamp = Annotated[

@@ -11,8 +11,8 @@ from difflib import get_close_matches
 from typing import Literal
 from urllib.parse import SplitResult, urlsplit
 
-from kfws.cli.choices import Color, Format, OnFull, VenueName
-from kfws.cli.quantities import duration_s, size_bytes
+from kfws.cli.choices import Color, Format, OnDiskFull, OnFull, VenueName
+from kfws.cli.quantities import duration_s, size_bytes, time_or_size
 from kfws.cli.where import Expression, parse
 from kfws.errors import UsageError
 from kfws.products_cache import Products, tick_size
@@ -20,6 +20,7 @@ from kfws.protocol.auth import is_loopback
 from kfws.protocol.feeds import FEEDS, nearest, spelled
 from kfws.protocol.products import is_glob, is_well_formed, match, spelling
 from kfws.sinks.columns import BOARD, csv_columns, named, table_columns
+from kfws.tapes.names import Template
 
 __all__ = [
     "Look",
@@ -72,6 +73,10 @@ class Typed:
     format: Format = Format.auto
     outputs: Sequence[str] = ()
     overwrite: bool = False
+    rotate: str | None = None
+    sync: str = "1s"
+    keep: str | None = None
+    on_disk_full: OnDiskFull = OnDiskFull.exit
     stamp: bool = False
     events: bool = False
     fields: str | None = None
@@ -112,7 +117,7 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Where lines go: stdout (path None) or a file."""
+    """Where lines go: stdout (path None) or files, whose path may be a template."""
 
     path: str | None
     format: Format
@@ -143,6 +148,12 @@ class Plan:
     compression: bool
     outputs: tuple[Output, ...]
     overwrite: bool
+    rotate: tuple[float | None, int | None]
+    """Seconds and bytes."""
+    sync_s: float | None
+    """0: always; None: never."""
+    keep: tuple[float | None, int | None]
+    on_disk_full: OnDiskFull
     stamp: bool
     events: bool
     fields: tuple[str, ...]
@@ -226,6 +237,10 @@ def make_plan(typed: Typed, *, stdout_is_terminal: bool, read_text: Callable[[st
         compression=typed.compression,
         outputs=outputs,
         overwrite=typed.overwrite,
+        rotate=_rotate(typed, outputs),
+        sync_s=_sync(typed.sync),
+        keep=_keep(typed),
+        on_disk_full=typed.on_disk_full,
         stamp=typed.stamp,
         events=typed.events,
         fields=fields,
@@ -413,7 +428,8 @@ def _outputs(typed: Typed, feeds: Sequence[str], is_terminal: bool) -> tuple[Out
     if on_stdout is Format.auto:
         on_stdout = Format.table if is_terminal else Format.ndjson
     outputs = [
-        Output(None, on_stdout) if path == "-" else _file(path) for path in typed.outputs or ["-"]
+        Output(None, on_stdout) if path == "-" else _file(path, rotates=typed.rotate is not None)
+        for path in typed.outputs or ["-"]
     ]
     if typed.look is not None:
         outputs = [replace(each, holds_messages=False) for each in outputs]
@@ -426,15 +442,18 @@ def _outputs(typed: Typed, feeds: Sequence[str], is_terminal: bool) -> tuple[Out
             shown = output.path or "-"
             raise UsageError(f"two outputs on {shown}", hint="give each -o a path of its own")
         seen.add(name)
-        if output.format is Format.csv and len(feeds) > 1:
+        apart = output.path is not None and "{feed}" in output.path
+        if output.format is Format.csv and len(feeds) > 1 and not apart:
             raise UsageError(
                 f"csv holds one feed, not {len(feeds)} ({', '.join(feeds)})",
-                hint="run one command per feed, or use ndjson",
+                hint="put {feed} into the path of -o, or use ndjson"
+                if output.path
+                else "run one command per feed, or use ndjson",
             )
     return tuple(outputs)
 
 
-def _file(path: str) -> Output:
+def _file(path: str, *, rotates: bool) -> Output:
     if "://" in path:
         raise UsageError(f"{path.split('://')[0]}:// is no output of this version", hint="-o PATH")
     if not path or path.endswith("/") or "\0" in path:
@@ -443,7 +462,39 @@ def _file(path: str) -> Output:
     compression = _COMPRESSIONS.get(ending)
     if compression:
         ending = posixpath.splitext(stem)[1]
-    return Output(path, _FORMATS.get(ending, Format.ndjson), compression)
+    template = Template.of(path, rotates=rotates)
+    return Output(template.text, _FORMATS.get(ending, Format.ndjson), compression)
+
+
+def _rotate(typed: Typed, outputs: Sequence[Output]) -> tuple[float | None, int | None]:
+    if typed.rotate is None:
+        return None, None
+    if not any(output.path for output in outputs):
+        raise UsageError("--rotate is for files", hint="add -o PATH")
+    seconds, size = time_or_size(typed.rotate)
+    if seconds is not None and seconds < 1:
+        raise UsageError(f"--rotate {typed.rotate} is too often", hint="1s or more")
+    return seconds, size
+
+
+def _sync(typed: str) -> float | None:
+    if typed in _SYNCS:
+        return _SYNCS[typed]
+    try:
+        return duration_s(typed)
+    except UsageError as exc:
+        raise UsageError(f"--sync: {exc.message}", hint="e.g. 1s, always or never") from exc
+
+
+_SYNCS = {"always": 0.0, "never": None}
+
+
+def _keep(typed: Typed) -> tuple[float | None, int | None]:
+    if typed.keep is None:
+        return None, None
+    if typed.rotate is None:
+        raise UsageError("--keep deletes files that --rotate completed", hint="e.g. --rotate 1h")
+    return time_or_size(typed.keep)
 
 
 def _fields(typed: str | None) -> tuple[str, ...]:

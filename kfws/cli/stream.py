@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from kfws.cli.booklines import BookLines
 from kfws.cli.narrator import Narrator
-from kfws.cli.outlet import Drawn, Outlet
+from kfws.cli.outlet import Drawn, FileOutlet, Outlet
 from kfws.cli.plan import Output, Plan
 from kfws.cli.select import Selection
 from kfws.cli.signals import leave_on_signals, leaving_signals
@@ -212,7 +212,7 @@ class Run:
 
     def _put(self, outlet: Outlet, batch: list[Event]) -> None:
         try:
-            outlet.put(outlet.sink.encode(batch))
+            outlet.write(batch)
         except OutputError as exc:
             self._failed.append((outlet, exc))
 
@@ -314,7 +314,8 @@ class Run:
                 self._end(exc)
 
     def _say_stuck(self, outlet: Outlet) -> None:
-        what = f"nobody reads {outlet.name}: its output waits"
+        why = "the disk is too slow for" if isinstance(outlet, FileOutlet) else "nobody reads"
+        what = f"{why} {outlet.name}: its output waits"
         self._talk.say("warning", "slow-reader", what, hint="--on-full says what then happens")
 
     async def _draw(self, source: Source) -> None:

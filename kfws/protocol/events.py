@@ -151,7 +151,7 @@ class Broken(Event, gc=False, kw_only=True):
         return isinstance(self.payload, BinaryFrame)
 
 
-Cause = Literal["venue", "outage", "takeover", "resync", "slow-reader", "suspended"]
+Cause = Literal["venue", "outage", "takeover", "resync", "slow-reader", "suspended", "disk-full"]
 
 
 class Gap(Event, gc=False, kw_only=True):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple, Protocol
 
 from kfws.errors import OutputError
-from kfws.tapes import line
+from kfws.tapes import line, names
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -39,9 +39,10 @@ __all__ = [
 
 Compression = Literal["gz", "zst"]
 
-_MAGIC: dict[bytes, Compression] = {b"\x1f\x8b": "gz", b"\x28\xb5": "zst"}
 # What a frame begins with: enough of it that compressed text seldom looks like it by chance.
 _BEGINS: dict[Compression, bytes] = {"gz": b"\x1f\x8b\x08", "zst": b"\x28\xb5\x2f\xfd"}
+_MAGICS: dict[Compression, bytes] = {"gz": b"\x1f\x8b", "zst": b"\x28\xb5"}
+_MAGIC = {begin: compression for compression, begin in _MAGICS.items()}
 _BLOCK = 1 << 16
 _PIECE = 1 << 20
 # The venue's frames end at 16 MB; what is longer is no line, and not kept in memory.
@@ -232,7 +233,7 @@ class _Decompressor(Protocol):
     def eof(self) -> bool: ...
     @property
     def unused_data(self) -> bytes: ...
-    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int = ..., /) -> bytes: ...
 
 
 class _Piece(NamedTuple):
@@ -314,28 +315,37 @@ def _can_be_read(file: BinaryIO, compression: Compression, position: int) -> boo
 # ── taking up ──
 
 
-def take_up(file: BinaryIO, path: Path, compression: Compression | None) -> int:
+def take_up(
+    file: BinaryIO, path: Path, compression: Compression | None, *, own: bool = False
+) -> int:
     """Makes a tape that a crash left end with a whole line, its position there.
 
     ``file`` is open for reading and writing, unbuffered. What was torn is appended to
-    ``PATH.torn`` first; gives the number of bytes that went there.
+    ``PATH.torn`` first; gives the number of bytes that went there. ``own``: the file is ours
+    for sure, so it need not begin as a tape does, and what is damaged is torn.
     Raises OutputError when the file is no tape, not compressed as said, or damaged.
     """
     file.seek(0)
     if compression is None:
-        return _take_up_plain(file, path)
-    if _MAGIC.get(file.read(2)) != compression:
+        return _take_up_plain(file, path, own)
+    begin = file.read(2)
+    if not own and _MAGIC.get(begin) != compression and _MAGICS[compression][:1] != begin:
         raise _no_tape(path)
     file.seek(0)
-    return _take_up_frames(file, path, compression)
+    return _take_up_frames(file, path, compression, own)
 
 
-def _take_up_plain(file: BinaryIO, path: Path) -> int:
-    if file.read(len(line.HEADER)) != line.HEADER:
+def _take_up_plain(file: BinaryIO, path: Path, own: bool) -> int:
+    if not own and not _begins_a_tape(file.read(len(line.HEADER))):
         raise _no_tape(path)
     size = file.seek(0, os.SEEK_END)
     whole = _after_last_newline(file, size)
     return _set_aside(file, path, whole, size)
+
+
+def _begins_a_tape(text: bytes) -> bool:
+    """A crash may have come within the first line, even within its first bytes."""
+    return line.HEADER.startswith(text[: len(line.HEADER)])
 
 
 def _after_last_newline(file: BinaryIO, size: int) -> int:
@@ -351,20 +361,25 @@ def _after_last_newline(file: BinaryIO, size: int) -> int:
     return 0
 
 
-def _take_up_frames(file: BinaryIO, path: Path, compression: Compression) -> int:
+def _take_up_frames(file: BinaryIO, path: Path, compression: Compression, own: bool) -> int:
     first = last = b""
     start, end = 0, None
-    for piece in _pieces(file, compression, path):
-        if len(first) < len(line.HEADER):
-            first += piece.text[: len(line.HEADER)]
-        last = piece.text or last
-        start, end = piece.start, piece.end
-    if not first.startswith(line.HEADER):
+    try:
+        for piece in _pieces(file, compression, path):
+            if len(first) < len(line.HEADER):
+                first += piece.text[: len(line.HEADER)]
+            last = piece.text or last
+            start, end = piece.start, piece.end
+    except OutputError:
+        if not own:
+            raise
+        start, end = start if end is None else end, None
+    if not own and not _begins_a_tape(first):
         raise _no_tape(path)
     size = file.seek(0, os.SEEK_END)
     if end == size and last.endswith(b"\n"):
         return 0
-    text = _text_from(file, compression, path, start)
+    text = _text_from(file, compression, start)
     torn = _set_aside(file, path, start, size)
     # What could still be read of the torn frame stays on the tape, as a frame of its own.
     if whole := text[: text.rfind(b"\n") + 1]:
@@ -372,16 +387,39 @@ def _take_up_frames(file: BinaryIO, path: Path, compression: Compression) -> int
     return torn
 
 
-def _text_from(file: BinaryIO, compression: Compression, path: Path, start: int) -> bytes:
+def _text_from(file: BinaryIO, compression: Compression, start: int) -> bytes:
+    """What can be read of the frame that begins there, up to where it is torn or damaged."""
     file.seek(start)
-    return b"".join(piece.text for piece in _pieces(file, compression, path))
+    frame = _decompressor(compression)
+    text = bytearray()
+    while not frame.eof and (block := file.read(_BLOCK)):
+        try:
+            text += frame.decompress(block)
+        except (zlib.error, zstd.ZstdError):
+            return bytes(text) + _last_words(file, compression, start, file.tell() - len(block))
+    return bytes(text)
+
+
+def _last_words(file: BinaryIO, compression: Compression, start: int, good: int) -> bytes:
+    """Byte by byte, what can be read behind ``good``, where a block ends in damage."""
+    file.seek(start)
+    frame = _decompressor(compression)
+    while (left := good - file.tell()) > 0:
+        frame.decompress(file.read(min(left, _BLOCK)))
+    text = bytearray()
+    try:
+        while byte := file.read(1):
+            text += frame.decompress(byte)
+    except (zlib.error, zstd.ZstdError):
+        pass
+    return bytes(text)
 
 
 def _set_aside(file: BinaryIO, path: Path, start: int, size: int) -> int:
     """Moves the bytes behind ``start`` to ``PATH.torn``, which is safe on disk before the cut."""
     if start < size:
         file.seek(start)
-        torn = path.with_name(path.name + ".torn")
+        torn = names.torn(path)
         try:
             with torn.open("ab") as aside:
                 while block := file.read(_BLOCK):

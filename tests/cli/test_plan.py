@@ -446,11 +446,72 @@ def test_an_output_of_a_later_version_is_told(path: str) -> None:
     assert refused(outputs=[path]) == f"{kind}:// is no output of this version; -o PATH"
 
 
-@pytest.mark.parametrize("how", [{"format": Format.csv}, {"outputs": ["-", "x.csv.gz"]}])
-def test_csv_holds_one_feed(how: dict[str, Any]) -> None:
-    assert refused("trade,book", **how) == (
-        "csv holds one feed, not 2 (trade, book); run one command per feed, or use ndjson"
-    )
+@pytest.mark.parametrize(
+    ("how", "hint"),
+    [
+        ({"format": Format.csv}, "run one command per feed, or use ndjson"),
+        ({"outputs": ["-", "x.csv.gz"]}, "put {feed} into the path of -o, or use ndjson"),
+    ],
+)
+def test_csv_holds_one_feed(how: dict[str, Any], hint: str) -> None:
+    assert refused("trade,book", **how) == f"csv holds one feed, not 2 (trade, book); {hint}"
+
+
+@pytest.mark.parametrize(
+    ("options", "rotate", "sync_s", "keep"),
+    [
+        ({}, (None, None), 1.0, (None, None)),
+        ({"rotate": "1h", "sync": "always"}, (3600.0, None), 0.0, (None, None)),
+        (
+            {"rotate": "256MB", "sync": "never", "keep": "7d"},
+            (None, 256_000_000),
+            None,
+            (604800.0, None),
+        ),
+        (
+            {"rotate": "1h,1k", "sync": "5s", "keep": "50GB,1d"},
+            (3600.0, 1000),
+            5.0,
+            (86400.0, 50 * 10**9),
+        ),
+    ],
+)
+def test_how_files_are_kept_is_read(
+    options: dict[str, Any], rotate: object, sync_s: float | None, keep: object
+) -> None:
+    plan = planned(outputs=["x.ndjson"], **options)
+    assert (plan.rotate, plan.sync_s, plan.keep) == (rotate, sync_s, keep)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"rotate": "1h"}, "--rotate is for files; add -o PATH"),
+        ({"rotate": "1h", "outputs": ["-"]}, "--rotate is for files; add -o PATH"),
+        ({"rotate": "10ms", "outputs": ["x"]}, "--rotate 10ms is too often; 1s or more"),
+        (
+            {"keep": "1d", "outputs": ["x"]},
+            "--keep deletes files that --rotate completed; e.g. --rotate 1h",
+        ),
+        (
+            {"sync": "often", "outputs": ["x"]},
+            "--sync: 'often' is not a duration; e.g. 1s, always or never",
+        ),
+    ],
+)
+def test_what_cannot_be_kept_so_is_said(options: dict[str, Any], sentence: str) -> None:
+    assert refused(**options) == sentence
+
+
+def test_a_rotated_file_has_its_moment_in_its_name() -> None:
+    plan = planned(outputs=["a/x.ndjson.zst"], rotate="1h")
+    [output] = plan.outputs
+    assert output.path == "a/x.{date}T{time}Z.ndjson.zst"
+
+
+def test_a_csv_for_each_feed_holds_one() -> None:
+    plan = planned("trade,book", outputs=["{feed}.csv"])
+    assert plan.outputs == (Output("{feed}.csv", Format.csv),)
 
 
 # Fields

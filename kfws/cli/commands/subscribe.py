@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kfws.cli import options
-from kfws.cli.choices import Color, Format, LogFormat, OnFull
+from kfws.cli.choices import Color, Format, LogFormat, OnDiskFull, OnFull
 from kfws.cli.complete import product_ids
 from kfws.cli.env import Env
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from kfws.errors import Refused
     from kfws.protocol import events
     from kfws.protocol.auth import Credentials
+    from kfws.sinks.shelf import Keeping
 
 __all__ = ["stream", "subscribe"]
 
@@ -69,6 +71,10 @@ def subscribe(
     format: options.FormatOption = Format.auto,
     output: options.Output = None,
     overwrite: options.Overwrite = False,
+    rotate: options.Rotate = None,
+    sync: options.Sync = "1s",
+    keep: options.Keep = None,
+    on_disk_full: options.OnDiskFullOption = OnDiskFull.exit,
     stamp: options.Stamp = False,
     events: options.Events = False,
     fields: options.Fields = None,
@@ -95,7 +101,7 @@ def subscribe(
 
         kfws subscribe trade PF_XBTUSD --no-snapshots | jq .price
 
-        kfws subscribe book PF_XBTUSD -o book.ndjson.zst
+        kfws subscribe book PF_XBTUSD -o book.ndjson.zst --rotate 1h --keep 7d
 
         kfws subscribe trade PF_XBTUSD --where 'side==buy and qty>=1'
 
@@ -122,6 +128,10 @@ def subscribe(
             format=format,
             outputs=output or (),
             overwrite=overwrite,
+            rotate=rotate,
+            sync=sync,
+            keep=keep,
+            on_disk_full=on_disk_full,
             stamp=stamp,
             events=events,
             fields=fields,
@@ -187,7 +197,7 @@ async def _run(plan: Plan, key: Credentials | None, env: Env, talk: Talk) -> Non
         for output, outlet in _outlets(plan, env, talk, listed):
             stack.callback(outlet.close)
             outlets.append((output, outlet))
-        url, header = plan.url, _header(plan)
+        url, header = plan.url, _header(plan, env)
         if plan.venue == "sim":
             from kfws.sim.server import SimOptions, serve
 
@@ -274,40 +284,35 @@ def _outlets(
     plan: Plan, env: Env, talk: Talk, listed: ProductsList
 ) -> Iterator[tuple[Output, Outlet]]:
     """The outputs, opened. Raises OutputError, and UsageError where two are one by a link."""
+    import asyncio
+    import time
     from os.path import realpath
-    from pathlib import Path
 
     from kfws.cli.outlet import DescriptorOutlet, FileOutlet
     from kfws.errors import UsageError
-    from kfws.sinks.file import FileSink
+    from kfws.sinks.shelf import Shelf
 
     places = [realpath(output.path) for output in plan.outputs if output.path is not None]
     if len(set(places)) < len(places):
         twice = next(each for each in places if places.count(each) > 1)
         raise UsageError(f"two outputs on {twice}", hint="give each -o a path of its own")
+    loop = asyncio.get_running_loop()
+
+    def tell(code: str, sentence: str) -> None:
+        loop.call_soon_threadsafe(talk.say, "warning", code, sentence)
+
     for output in plan.outputs:
+        encoder = partial(_sink, output, plan, env)
         if output.path is None:
             yield output, _on_stdout(output, plan, env, talk, listed)
             continue
-        sink = _sink(output, plan, env)
-        file = FileSink(
-            Path(output.path),
-            compression=output.compression,
-            overwrite=plan.overwrite,
-            tape=output.is_tape,
-        )
-        file.open()
-        if file.torn_bytes:
-            talk.say(
-                "warning",
-                "torn",
-                f"{output.path} was torn: its last {file.torn_bytes} bytes, no whole line, "
-                f"are in {output.path}.torn now",
-            )
-        pipe = file.hand_over()
+        shelf = Shelf(_keeping(output, output.path, plan), encoder, tell)
+        shelf.open(time.time_ns())
+        pipe = shelf.hand_over()
         if pipe is None:
-            yield output, FileOutlet(file, sink)
+            yield output, FileOutlet(shelf, full_bytes=plan.buffer_bytes, at_once=plan.sync_s == 0)
         else:
+            sink = encoder(plan.feeds[0])
             yield output, DescriptorOutlet(pipe, sink, name=output.path, own=True)
 
 
@@ -318,10 +323,33 @@ def _on_stdout(output: Output, plan: Plan, env: Env, talk: Talk, listed: Product
         return on_terminal(views_of(plan, env, listed.at_hand()), plan, env, talk)
     from kfws.cli.outlet import DescriptorOutlet
 
-    return DescriptorOutlet(env.stdout, _sink(output, plan, env))
+    return DescriptorOutlet(env.stdout, _sink(output, plan, env, plan.feeds[0]))
 
 
-def _sink(output: Output, plan: Plan, env: Env) -> Sink:
+def _keeping(output: Output, path: str, plan: Plan) -> Keeping:
+    from kfws.sinks.shelf import Keeping
+    from kfws.tapes.names import Template
+
+    return Keeping(
+        template=Template(path),
+        feeds=plan.feeds,
+        compression=output.compression,
+        overwrite=plan.overwrite,
+        is_tape=output.is_tape,
+        rotate_ns=_ns(plan.rotate[0]),
+        rotate_bytes=plan.rotate[1],
+        sync_ns=_ns(plan.sync_s),
+        keep_ns=_ns(plan.keep[0]),
+        keep_bytes=plan.keep[1],
+        on_disk_full=plan.on_disk_full.value,
+    )
+
+
+def _ns(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * 1e9)
+
+
+def _sink(output: Output, plan: Plan, env: Env, feed: str) -> Sink:
     match output.format:
         case Format.raw:
             from kfws.sinks.raw import Raw
@@ -334,7 +362,7 @@ def _sink(output: Output, plan: Plan, env: Env) -> Sink:
         case Format.csv:
             from kfws.sinks.csv import Csv
 
-            return Csv(feed=plan.feeds[0], fields=plan.fields)
+            return Csv(feed=feed, fields=plan.fields)
         case Format.table:
             from kfws.sinks.paint import Paint
             from kfws.sinks.table import Table
@@ -357,12 +385,14 @@ def _sink(output: Output, plan: Plan, env: Env) -> Sink:
             )
 
 
-def _header(plan: Plan) -> dict[str, Any]:
+def _header(plan: Plan, env: Env) -> dict[str, Any]:
     """What a tape says of itself in its first line."""
     from kfws import __version__
+    from kfws.cli.secrets import without_secrets
 
     header: dict[str, Any] = {
         "version": __version__,
+        "command": without_secrets(env.args),
         "venue": plan.venue or plan.url,
         "feeds": plan.feeds,
         "products": plan.products,
