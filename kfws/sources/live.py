@@ -95,7 +95,7 @@ class Live:
             wanted = (*wanted, HEARTBEAT)
         self._target = target
         # Public feeds come at once, private ones wait for a challenge anyway.
-        self._wanted = sorted(wanted, key=lambda each: each.is_private)
+        self._wanted = sorted(wanted, key=_turn)
         self._credentials = credentials
         self._attempts = attempts
         self._resync = resync
@@ -180,7 +180,7 @@ class Live:
             self.unsubscribe(HEARTBEAT)
         if subscription not in self._wanted:
             self._wanted.append(subscription)
-            self._wanted.sort(key=lambda each: each.is_private)
+            self._wanted.sort(key=_turn)
         if session := self._standing_session():
             session.subscribe(subscription)
             self._say()
@@ -418,6 +418,11 @@ class _Pulse:
 
     def stop(self) -> None:
         self._timer.cancel()
+
+
+def _turn(subscription: Subscription) -> tuple[bool, bool]:
+    """What the user wants comes first, but private feeds wait for a challenge anyway."""
+    return subscription.is_private, subscription.quiet
 
 
 def _now() -> float:
