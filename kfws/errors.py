@@ -11,6 +11,8 @@ KfwsError
 ├── ProtocolBroken      the venue broke its own protocol, under --strict (6)
 ├── Incomplete          messages are missing, under --strict (7)
 ├── OutputError         an output cannot be written (8)
+│   ├── DiskFull        there is no room for more (8)
+│   ├── InUse           another program writes to the file (8)
 │   └── ReaderTooSlow   the buffer is full, and --on-full exit was given (8)
 ├── NothingCame         --timeout passed, or --until never matched (9)
 └── Interrupted         a signal asked to leave (128 + its number)
@@ -22,6 +24,8 @@ What a stream can live through is no exception but an event (``protocol/events.p
 from __future__ import annotations
 
 __all__ = [
+    "DiskFull",
+    "InUse",
     "Incomplete",
     "Interrupted",
     "KfwsError",
@@ -96,6 +100,14 @@ class Incomplete(KfwsError):
 
 class OutputError(KfwsError):
     """An output cannot be opened or written."""
+
+
+class DiskFull(OutputError):
+    """There is no room for more."""
+
+
+class InUse(OutputError):
+    """Another program writes to the file."""
 
 
 class ReaderTooSlow(OutputError):

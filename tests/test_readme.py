@@ -31,7 +31,7 @@ def sessions() -> list[tuple[str, list[str]]]:
     for block in BLOCKS:
         for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
             command, *shown = part.rstrip("\n").split("\n")
-            if "-o book.ndjson.zst" in command and "--env sim" in command:
+            if "ndjson.zst" in command and "--env sim" in command:
                 found.append((command, []))
             elif shown and "127.0.0.1:8765" not in command:
                 found.append((command, shown))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kfws.cli.choices import Format, LogFormat, OnFull, VenueName
+from kfws.cli.choices import Color, Format, LogFormat, OnDiskFull, OnFull, VenueName
 
 __all__ = [
     "SELECT",
@@ -14,19 +14,25 @@ __all__ = [
     "Attempts",
     "Buffer",
     "CaFile",
+    "ColorOption",
     "Compression",
     "Count",
     "CredentialsCommand",
     "CredentialsFile",
     "Debug",
+    "Depth",
     "Duration",
     "EnvOption",
     "Events",
+    "Every",
     "Fields",
     "ForceFeed",
     "FormatOption",
+    "Group",
     "Insecure",
+    "Keep",
     "LogFormatOption",
+    "OnDiskFullOption",
     "OnFullOption",
     "Output",
     "Overwrite",
@@ -36,12 +42,18 @@ __all__ = [
     "Renew",
     "RestUrl",
     "Resync",
+    "Rotate",
     "Snapshots",
+    "Sort",
     "Stamp",
     "Strict",
+    "Sync",
+    "Tapes",
+    "Tick",
     "Timeout",
     "Until",
     "Url",
+    "Utc",
     "Verbose",
     "Where",
 ]
@@ -49,11 +61,21 @@ __all__ = [
 VENUE = "Venue"
 _STEADY = "Steadiness"
 _OUTPUT = "Output"
+_FILES = "Files of -o"
 SELECT = "Selection"
+_BOOK = "Book"
 _END = "When to end"
 _TALK = "Messages (stderr)"
 
 
+Tapes = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="TAPE…",
+        help="Recordings: files (.ndjson, .gz, .zst), folders with such files, globs.",
+        show_default=False,
+    ),
+]
 EnvOption = Annotated[
     VenueName | None,
     typer.Option(
@@ -214,7 +236,8 @@ Output = Annotated[
         "--output",
         metavar="PATH",
         help="Write a file instead of stdout (repeatable; - is stdout). "
-        "The suffix decides: .csv .json .raw, else ndjson; then .gz or .zst.",
+        "The suffix decides: .csv .json .raw, else ndjson; then .gz or .zst. "
+        "{feed} {product} {date} {time} {n} in it are filled in, in UTC.",
         rich_help_panel=_OUTPUT,
     ),
 ]
@@ -223,7 +246,44 @@ Overwrite = Annotated[
     typer.Option(
         "--overwrite",
         help="Replace a file that exists (a tape is appended to otherwise).",
-        rich_help_panel=_OUTPUT,
+        rich_help_panel=_FILES,
+    ),
+]
+Rotate = Annotated[
+    str | None,
+    typer.Option(
+        "--rotate",
+        metavar="TIME|SIZE",
+        help="A new file at each full 1h (UTC), after 256MB on disk, or 1h,256MB. The one being "
+        "written ends in .open; each has its moment in its name unless {time} or {n} is there.",
+        rich_help_panel=_FILES,
+    ),
+]
+Sync = Annotated[
+    str,
+    typer.Option(
+        "--sync",
+        metavar="TIME|always|never",
+        help="Force lines to disk at least so often: a crash loses no more than that.",
+        rich_help_panel=_FILES,
+    ),
+]
+Keep = Annotated[
+    str | None,
+    typer.Option(
+        "--keep",
+        metavar="TIME|SIZE",
+        help="With --rotate: delete complete files of this output that are older than 7d, the "
+        "oldest while there are more than 50GB, or 7d,50GB.",
+        rich_help_panel=_FILES,
+    ),
+]
+OnDiskFullOption = Annotated[
+    OnDiskFull,
+    typer.Option(
+        "--on-disk-full",
+        help="End with status 8, or wait for room; what is lost meanwhile is named on the tape.",
+        rich_help_panel=_FILES,
     ),
 ]
 Stamp = Annotated[
@@ -249,6 +309,69 @@ Fields = Annotated[
         metavar="A,B",
         help="Just these columns (csv, table) or keys (ndjson, json).",
         rich_help_panel=_OUTPUT,
+    ),
+]
+Sort = Annotated[
+    str | None,
+    typer.Option(
+        "--sort",
+        metavar="COLUMN",
+        help="Order the rows of a live table by a column, e.g. change; -change: the greatest "
+        "first. (default: as asked for)",
+        rich_help_panel=_OUTPUT,
+        show_default=False,
+    ),
+]
+Utc = Annotated[
+    bool,
+    typer.Option("--utc", help="Times in UTC, not in your own zone.", rich_help_panel=_OUTPUT),
+]
+ColorOption = Annotated[
+    Color,
+    typer.Option(
+        "--color",
+        help="Colours on stdout; auto: on a terminal, unless NO_COLOR is set.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+Depth = Annotated[
+    int | None,
+    typer.Option(
+        "--depth",
+        metavar="N",
+        min=1,
+        help="Levels a side; 1: the top of the book. (default: 10; on a terminal as many as fit)",
+        rich_help_panel=_BOOK,
+        show_default=False,
+    ),
+]
+Group = Annotated[
+    int | None,
+    typer.Option(
+        "--group",
+        metavar="TICKS",
+        min=1,
+        help="Put levels together in steps of so many ticks, quantities summed.",
+        rich_help_panel=_BOOK,
+    ),
+]
+Tick = Annotated[
+    str | None,
+    typer.Option(
+        "--tick",
+        metavar="SIZE",
+        help="The tick size. (default: as `kfws products` knows it)",
+        rich_help_panel=_BOOK,
+        show_default=False,
+    ),
+]
+Every = Annotated[
+    str | None,
+    typer.Option(
+        "--every",
+        metavar="TIME",
+        help="Lines at most so often (100ms), each with the book of that moment.",
+        rich_help_panel=_BOOK,
     ),
 ]
 Where = Annotated[

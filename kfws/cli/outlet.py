@@ -11,19 +11,25 @@ import errno
 import os
 import socket
 import stat
+import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Sequence
+from queue import Empty, SimpleQueue
+from typing import Protocol, runtime_checkable
 
 from kfws.cli.env import ATOMIC_BYTES, is_writable, opened_anew
 from kfws.errors import OutputError
-from kfws.protocol.events import Event
-from kfws.sinks.file import FileSink
+from kfws.protocol.events import Data, Event
+from kfws.sinks.shelf import Shelf
 
-__all__ = ["DescriptorOutlet", "FileOutlet", "Outlet", "Sink"]
+__all__ = ["DescriptorOutlet", "Drawn", "FileOutlet", "Outlet", "Sink"]
 
 # Above this an outlet is full: no batch is taken until its reader has read.
 FULL_BYTES = 256 * 1024
+# A thread that is woken for each batch costs more than the batch; nobody watches a file so
+# closely, and what a crash loses of it is counted in seconds.
+HAND_OVER_S = 0.05
+PARCEL_BYTES = 256 * 1024
 
 
 class Sink(Protocol):
@@ -36,7 +42,6 @@ class Outlet(Protocol):
     """Where a sink's bytes go."""
 
     name: str
-    sink: Sink
     is_gone: bool
     """Whether its reader left."""
 
@@ -56,11 +61,13 @@ class Outlet(Protocol):
         """The lines that are not out, whole; empty where nobody knows them any more."""
         ...
 
-    def put(self, data: bytes | bytearray) -> None:
-        """Whole lines. Raises OutputError."""
+    def write(self, events: Sequence[Event]) -> None:
+        """A batch, encoded as the output has it. Raises OutputError."""
         ...
 
-    def sync(self, now_ns: int) -> None: ...
+    def sync(self, now_ns: int) -> None:
+        """Called about once a second. Raises OutputError."""
+        ...
 
     async def drain(self) -> None:
         """Until there is room again, or the reader left."""
@@ -71,6 +78,19 @@ class Outlet(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Drawn(Protocol):
+    """An outlet that shows a picture, which is brought up to date when there is time for it."""
+
+    def draw(self, now_ns: int, *, buffered: int = 0) -> None:
+        """``buffered``: bytes that came and were not handed out. Raises OutputError."""
+        ...
+
+    def leave(self, now_ns: int) -> None:
+        """Gives the terminal back, until the next drawing. Raises OutputError."""
+        ...
 
 
 class DescriptorOutlet:
@@ -110,7 +130,11 @@ class DescriptorOutlet:
     def is_full(self) -> bool:
         return len(self._pending) > FULL_BYTES
 
+    def write(self, events: Sequence[Event]) -> None:
+        self.put(self.sink.encode(events))
+
     def put(self, data: bytes | bytearray) -> None:
+        """Whole lines."""
         if self._fault:
             raise self._fault
         if self.is_gone or not data:
@@ -239,52 +263,140 @@ class DescriptorOutlet:
 
 
 class FileOutlet:
-    """A file of ``-o``: a disk is as quick as a buffer, so its writes are done at once."""
+    """Files of ``-o``, encoded and written in a thread of its own: a disk that is slow, or
+    forced to write, holds up neither the venue nor the other outputs.
+
+    What waits for the disk is bounded by ``full_bytes``. ``at_once``: each batch goes to the
+    thread by itself; else what comes within 50 ms goes together.
+    """
 
     is_gone = False
-    is_full = False
-    pending = 0
 
-    def __init__(self, file: FileSink, sink: Sink) -> None:
-        self.name = str(file.path)
-        self.sink = sink
-        self.file = file
-        self._fault: OutputError | None = None
+    def __init__(
+        self, shelf: Shelf, *, full_bytes: int = FULL_BYTES, at_once: bool = False
+    ) -> None:
+        self.name = shelf.name
+        self.pending = 0
+        self._shelf = shelf
+        self._full_bytes = full_bytes
+        self._at_once = at_once
+        self._loop = asyncio.get_running_loop()
+        self._batch: list[Event] = []
+        self._weight = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._progress: asyncio.Future[None] | None = None
+        self._fault: Exception | None = None
+        self._is_closed = False
+        self._parcels: SimpleQueue[tuple[list[Event], int] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._record, name=self.name, daemon=True)
+        self._thread.start()
+
+    # In the loop
 
     @property
     def pending_lines(self) -> int:
-        """Lines that did not get in before the disk was full."""
-        return self.file.lines_lost
+        """Lines that did not get in before the disk was full; known once it is closed."""
+        return self._shelf.lines_lost
 
     @property
     def unwritten(self) -> bytes:
-        return b""  # the file knows how many, not which
+        return b""  # the files know how many, not which
 
-    def put(self, data: bytes | bytearray) -> None:
-        if data:
-            self._try(lambda: self.file.write(bytes(data), time.time_ns()))
+    @property
+    def is_full(self) -> bool:
+        return self.pending > self._full_bytes
+
+    def write(self, events: Sequence[Event]) -> None:
+        self._batch += events
+        weight = sum([len(each.payload) for each in events if type(each) is Data])
+        self._weight += weight
+        self.pending += weight
+        if self._at_once or self._weight > PARCEL_BYTES:
+            self._hand_over()
+        elif self._timer is None:
+            self._timer = self._loop.call_later(HAND_OVER_S, self._hand_over)
+        self._raise_fault()  # behind, so that this batch is counted as lost as well
+
+    def _hand_over(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._parcels.put((self._batch, self._weight))
+        self._batch, self._weight = [], 0
 
     def sync(self, now_ns: int) -> None:
-        self._try(lambda: self.file.sync(now_ns))
+        """The thread keeps its own time; here it is found out what went wrong meanwhile."""
+        self._raise_fault()
 
-    def _try(self, step: Callable[[], None]) -> None:
-        # A file that failed is closed, and has counted what it lost: no second try.
-        if self._fault:
+    def _raise_fault(self) -> None:
+        if self._fault is not None:
             raise self._fault
-        try:
-            step()
-        except OutputError as exc:
-            self._fault = exc
-            raise
 
     async def drain(self) -> None:
-        pass
+        while self.is_full:
+            await self._wait_for_progress()
 
     async def flush(self) -> None:
-        pass
+        self._hand_over()
+        while self.pending:
+            await self._wait_for_progress()
+
+    async def _wait_for_progress(self) -> None:
+        self._raise_fault()
+        self._progress = self._loop.create_future()
+        try:
+            await self._progress
+        finally:
+            self._progress = None
+
+    def _have_written(self, weight: int) -> None:
+        self.pending -= weight
+        if self._progress is not None and not self._progress.done():
+            self._progress.set_result(None)
 
     def close(self) -> None:
-        self.file.close()
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._hand_over()
+        self._parcels.put(None)
+        self._thread.join()
+        self._raise_fault()
+
+    # In the thread
+
+    def _record(self) -> None:
+        try:
+            self._record_all()
+        except Exception as exc:  # whatever it is, the loop is to know
+            self._fault = exc
+            self._loop.call_soon_threadsafe(self._have_written, 0)
+            while (parcel := self._parcels.get()) is not None:
+                self._shelf.lose(parcel[0])
+
+    def _record_all(self) -> None:
+        try:
+            while self._record_next():
+                self._shelf.tick(time.time_ns())
+        except OutputError:
+            try:
+                self._shelf.close(time.time_ns())
+            except OutputError:
+                pass  # the first reason is told
+            raise
+        self._shelf.close(time.time_ns())
+
+    def _record_next(self) -> bool:
+        """Writes the next parcel, unless something else is due first; whether there are more."""
+        try:
+            parcel = self._parcels.get(timeout=self._shelf.patience_ns(time.time_ns()) / 1e9)
+        except Empty:
+            return True
+        if parcel is not None:
+            events, weight = parcel
+            self._shelf.write(events, time.time_ns())
+            self._loop.call_soon_threadsafe(self._have_written, weight)
+        return parcel is not None
 
 
 def _without_blocking(fd: int) -> tuple[int, str]:

@@ -8,7 +8,8 @@ behind before ours is raised.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -16,7 +17,7 @@ import msgspec
 from kfws.errors import Unwelcome
 from kfws.protocol.auth import Credentials
 
-__all__ = ["from_environment", "parse_credentials"]
+__all__ = ["from_environment", "parse_credentials", "without_secrets"]
 
 VARIABLES = (
     ("KFWS_API_KEY", "KFWS_API_SECRET"),
@@ -27,6 +28,9 @@ VARIABLES = (
 _KEY = frozenset({"key", "api_key", *(key.lower() for key, _ in VARIABLES)})
 _SECRET = frozenset({"secret", "api_secret", *(secret.lower() for _, secret in VARIABLES)})
 _FORMS = 'write api_key = "…" and api_secret = "…" on two lines, the same as JSON, or just both'
+
+_HIDDEN = ("--credentials-command", "--proxy")
+"""Options whose values may hold a secret."""
 
 _ASSIGNMENT = re.compile(r"(?:export\s+)?([A-Za-z_]\w*)\s*=\s*(.*)")
 _QUOTED = re.compile(r"""(?:"([^"]*)"|'([^']*)')\s*(?:\#.*)?""")
@@ -122,3 +126,18 @@ def _the_one(
     if not isinstance(values[0], str):
         raise Unwelcome(f"{source}: the {what} is malformed", hint="put it in quotes, on one line")
     return values[0].strip()
+
+
+def without_secrets(args: Sequence[str]) -> str:
+    """A command line as a tape may show it: whatever may hold a secret is ``***``."""
+    shown = ["kfws"]
+    for before, arg in zip(["", *args], args, strict=False):
+        name, equals, _ = arg.partition("=")
+        if before in _HIDDEN:
+            arg = "***"
+        elif name in _HIDDEN and equals:
+            arg = f"{name}=***"
+        elif before == "--url" or name == "--url":
+            arg = re.sub(r"\?.*", "?***", arg)
+        shown.append(arg)
+    return shlex.join(shown).encode(errors="replace").decode()

@@ -1,7 +1,7 @@
 """A file that holds whole lines only, whatever happens to the disk or to us.
 
 The rule of this room: after every call that fails, the file is readable to its end without an
-error and ends with a whole line; what did not get in is counted.
+error and ends with a whole line; what did not get in is handed back.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import stat
 import sys
 from pathlib import Path
 
-from kfws.errors import OutputError
-from kfws.tapes import files
+from kfws.errors import DiskFull, InUse, OutputError
+from kfws.tapes import files, names
 from kfws.tapes.files import Compression
 
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["Compression", "FileSink"]
+__all__ = ["Compression", "FileSink", "cannot_write", "rename"]
 
 # A frame is what is rewritten after a full disk and what is lost to rot, and where a reader may
 # enter; below a MiB compression suffers (DESIGN.md, section 8).
@@ -28,11 +28,12 @@ _FRAME_NS = 60_000_000_000
 
 
 class FileSink:
-    """One output file. ``tape`` says that lines may be appended to a tape found there.
+    """One output file. ``tape`` says that lines may be appended to a tape found there, ``own``
+    to anything that a crash left there, ``append`` that all there is whole.
 
     ``open`` before the run connects, ``write`` whole lines, ``sync`` about once a second,
-    ``close`` at the end. All raise OutputError; but for ``open`` the file is closed then, and
-    ``lines_lost`` says how many of the lines handed in are not in it.
+    ``close`` at the end. All raise OutputError, DiskFull where room would help; but for
+    ``open`` the file is closed then, and ``unwritten`` holds the lines that are not in it.
     """
 
     def __init__(
@@ -42,19 +43,37 @@ class FileSink:
         compression: Compression | None = None,
         overwrite: bool = False,
         tape: bool = False,
+        append: bool = False,
+        own: bool = False,
     ) -> None:
         self.path = path
-        self.lines_lost = 0
+        self.unwritten = b""
+        """After a failure: those of the lines handed in that are not in the file."""
+        self.is_torn = False
+        """After a failure: whether there was no room even for the end of a compressed frame."""
         self.torn_bytes = 0
-        """How much of a tape that was taken up had been torn, and is in ``PATH.torn`` now."""
+        """How much of a tape that was taken up had been torn, and is in ``torn_path`` now."""
+        self.torn_path = names.torn(path)
         self._compression = compression
         self._overwrite = overwrite
         self._tape = tape
+        self._append = append
+        self._own = own
         self._descriptor = -1
         self._is_regular = True
         self._end = 0
         """Where the file ends; all before is whole lines, or whole frames and the open one."""
+        self._synced_end = 0
         self._frame: _Frame | None = None
+
+    @property
+    def lines_lost(self) -> int:
+        return self.unwritten.count(b"\n")
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk; what a compressor holds back comes later."""
+        return self._end
 
     # ── opening ──
 
@@ -65,7 +84,7 @@ class FileSink:
             self._is_regular = stat.S_ISREG(os.fstat(self._descriptor).st_mode)
             if self._is_regular:
                 self._lock()
-                self._end = self._prepared()
+                self._end = self._synced_end = self._prepared()
             elif sys.platform != "win32":
                 os.set_blocking(self._descriptor, True)
         except OSError as error:
@@ -82,7 +101,7 @@ class FileSink:
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise OutputError(
+            raise InUse(
                 f"another program writes to {self.path}", hint="end it, or choose another name"
             ) from None
         except OSError:
@@ -95,13 +114,15 @@ class FileSink:
         if self._overwrite:
             os.ftruncate(self._descriptor, 0)
             return 0
-        if not self._tape:
+        if self._append:
+            return os.lseek(self._descriptor, 0, os.SEEK_END)
+        if not (self._tape or self._own):
             raise OutputError(
                 f"{self.path} exists and is not empty",
                 hint="choose another name, or replace it with --overwrite",
             )
         with os.fdopen(self._descriptor, "r+b", buffering=0, closefd=False) as file:
-            self.torn_bytes = files.take_up(file, self.path, self._compression)
+            self.torn_bytes = files.take_up(file, self.path, self._compression, own=self._own)
         return os.lseek(self._descriptor, 0, os.SEEK_END)
 
     def hand_over(self) -> int | None:
@@ -129,7 +150,19 @@ class FileSink:
             self._finish_frame(frame)
 
     def sync(self, now_ns: int) -> None:
-        """Makes all that was written readable to others."""
+        """Forces all that was written to the disk, where others can read it."""
+        self._flush(now_ns)
+        if self._synced_end == self._end or not self._is_regular:
+            return
+        try:
+            _force(self._descriptor)
+        except OSError as error:
+            self._drop()
+            raise cannot_write(self.path, error) from error
+        self._synced_end = self._end
+
+    def _flush(self, now_ns: int) -> None:
+        """Ends a block, so that all that was written can be read."""
         frame = self._frame
         if frame is None:
             return
@@ -137,10 +170,11 @@ class FileSink:
             self._finish_frame(frame)
         elif frame.synced < len(frame.text):
             self._put(frame.compressor.flush())
-            frame.synced = len(frame.text)
+            frame.synced, frame.synced_end = len(frame.text), self._end
 
-    def close(self) -> None:
-        """Completes the file and forces it to disk. A second call does nothing."""
+    def close(self, final: Path | None = None) -> None:
+        """Completes the file, forces it to disk, and gives it its ``final`` name if it has one,
+        all while the lock is held. A second call does nothing."""
         if self._descriptor < 0:
             return
         if self._frame is not None:
@@ -148,8 +182,10 @@ class FileSink:
         try:
             if self._is_regular:
                 os.fsync(self._descriptor)
+            if final is not None:
+                self.path = rename(self.path, final)
         except OSError as error:
-            raise _cannot_write(self.path, error) from error
+            raise cannot_write(self.path, error) from error
         finally:
             self._drop()
 
@@ -165,9 +201,9 @@ class FileSink:
         except OSError as error:
             whole = data.rfind(b"\n", 0, written) + 1
             self._cut(self._end + whole)
-            self.lines_lost = data.count(b"\n", whole)
+            self.unwritten = data[whole:]
             self._drop()
-            raise _cannot_write(self.path, error) from error
+            raise cannot_write(self.path, error) from error
         self._end += written
 
     def _put(self, compressed: bytes) -> None:
@@ -178,21 +214,34 @@ class FileSink:
             if self._frame is not None:
                 self._reseal(self._frame)
             self._drop()
-            raise _cannot_write(self.path, error) from error
+            raise cannot_write(self.path, error) from error
 
     def _reseal(self, frame: _Frame) -> None:
-        """Writes the open frame anew with as many of its lines as fit: all (in one go they take
-        less room than flushed in parts), else those that were on disk, else none."""
+        """Ends the open frame within the room that it has: with all its lines (in one go they
+        take less than flushed in parts), else those that were on disk. It is written over
+        itself, since room that is given back may be another's at once."""
         text = bytes(frame.text)
-        for kept in (len(text), frame.synced, 0) if self._is_regular else (frame.synced,):
-            self.lines_lost = text.count(b"\n", kept)
-            self._cut(frame.start)
-            try:
-                if kept and self._is_regular:
-                    _write_all(self._descriptor, files.seal(text[:kept], frame.compression))
+        self.unwritten = text[frame.synced :]
+        if not self._is_regular:
+            return
+        room = os.fstat(self._descriptor).st_size - frame.start
+        for kept in (len(text), frame.synced):
+            sealed = files.seal(text[:kept], frame.compression) if kept else b""
+            if len(sealed) <= room:
+                self.unwritten = text[kept:]
+                self._write_over(frame.start, sealed)
                 return
-            except OSError:
-                continue
+        # No room for the end of the frame; what was flushed of it can be read all the same.
+        self._cut(frame.synced_end)
+        self.is_torn = True
+
+    def _write_over(self, start: int, sealed: bytes) -> None:
+        try:
+            os.lseek(self._descriptor, start, os.SEEK_SET)
+            _write_all(self._descriptor, sealed)
+        except OSError:
+            pass  # the disk itself fails; the error that brought us here is the one to tell
+        self._cut(start + len(sealed))
 
     def _cut(self, size: int) -> None:
         """Ends the file there, and goes on writing there."""
@@ -219,7 +268,8 @@ class _Frame:
         self.compressor = files.Compressor(compression)
         self.text = bytearray()
         self.synced = 0
-        """How much of the text is readable on disk."""
+        """How much of the text is readable on disk, and up to where in the file."""
+        self.synced_end = start
 
 
 def _open(path: Path) -> int:
@@ -231,6 +281,31 @@ def _open(path: Path) -> int:
         # we would be its reader ourselves.
         flags = os.O_WRONLY | getattr(os, "O_NONBLOCK", 0)
     return os.open(path, flags, 0o666)
+
+
+def _force(descriptor: int) -> None:
+    """Forces data to the disk, and of what the file system knows of the file only its size:
+    less to wait for than fsync, and enough to read all of it after a loss of power."""
+    if hasattr(os, "fdatasync"):
+        os.fdatasync(descriptor)
+    else:
+        os.fsync(descriptor)
+
+
+def rename(path: Path, final: Path) -> Path:
+    """Gives a file its final name, or where that is taken one like it; survives a loss of power.
+
+    Raises OSError.
+    """
+    final = names.free(final, own=path)
+    path.rename(final)
+    if hasattr(os, "O_DIRECTORY"):
+        folder = os.open(final.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    return final
 
 
 def _write_all(descriptor: int, data: bytes) -> int:
@@ -259,9 +334,9 @@ def _cannot_open(path: Path, error: OSError) -> OutputError:
     return OutputError(f"cannot write {path}: {reason}", hint=hints.get(error.errno or 0, ""))
 
 
-def _cannot_write(path: Path, error: OSError) -> OutputError:
+def cannot_write(path: Path, error: OSError) -> OutputError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return OutputError(f"disk full: {path}", hint="make room, then record on")
+        return DiskFull(f"disk full: {path}", hint="make room, then record on")
     if error.errno == errno.EFBIG:
         return OutputError(f"file size limit reached: {path}", hint="raise it: ulimit -f unlimited")
     if error.errno == errno.EPIPE:

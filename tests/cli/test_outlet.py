@@ -5,17 +5,20 @@ import os
 import resource
 import socket
 import tty
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kfws.cli.outlet import FULL_BYTES, DescriptorOutlet, FileOutlet
 from kfws.errors import OutputError
 from kfws.protocol.events import Event
-from kfws.sinks.file import FileSink
+from kfws.sinks.shelf import Keeping, Shelf
+from kfws.tapes.names import Template
 from tests.needs import lacking
+from tests.sinks.events import all_data
 
 LINE = b"x" * 99 + b"\n"
 MUCH = LINE * 8_000
@@ -327,9 +330,13 @@ async def test_a_closed_stdout_is_said() -> None:
 
 @pytest.fixture
 def full_disk() -> int:
+    return os.open(dev_full(), os.O_WRONLY)
+
+
+def dev_full() -> Path:
     if not Path("/dev/full").exists():
         lacking("/dev/full is not here")
-    return os.open("/dev/full", os.O_WRONLY)
+    return Path("/dev/full")
 
 
 async def test_a_full_disk_is_said_with_what_is_lost(full_disk: int) -> None:
@@ -393,35 +400,116 @@ def test_what_stood_behind_our_place_in_a_file_is_not_cut_off(tmp_path: Path) ->
 # Files of -o
 
 
-async def test_a_file_outlet_passes_lines_on_and_is_never_full(tmp_path: Path) -> None:
-    path = tmp_path / "x.ndjson"
-    file = FileSink(path)
-    file.open()
-    out = FileOutlet(file, Plain())
-    assert out.name == str(path)
-    out.put(bytearray(MUCH))
-    out.put(b"")
-    assert (out.pending, out.is_full, out.is_gone, out.pending_lines) == (0, False, False, 0)
-    out.sync(1)
-    await out.drain()
+def shelf(path: Path, **how: Any) -> Shelf:
+    shelf = Shelf(Keeping(template=Template(str(path)), **how), lambda feed: Plain())
+    shelf.open(0)
+    return shelf
+
+
+async def test_a_file_outlet_writes_what_came_and_waits_for_it_only_where_asked(
+    tmp_path: Path,
+) -> None:
+    out = FileOutlet(shelf(tmp_path / "x"))
+    assert out.name == str(tmp_path / "x")
+    assert (out.is_full, out.is_gone) == (False, False)
+    events = all_data()
+    out.write(events)
+    assert out.pending == sum(len(each.payload) for each in events)
     await out.flush()
+    assert out.pending == 0
+    assert (tmp_path / "x").read_bytes() == LINE * len(events)
+    out.write(events)
+    out.sync(1)
     out.close()
     out.close()
-    assert path.read_bytes() == MUCH
+    assert out.pending_lines == 0
+    assert (tmp_path / "x").read_bytes() == LINE * len(events) * 2
 
 
-def test_a_file_outlet_counts_the_lines_that_did_not_get_in(tmp_path: Path) -> None:
-    path = tmp_path / "x.ndjson"
-    file = FileSink(path)
-    file.open()
-    out = FileOutlet(file, Plain())
-    with file_size_limit(1050), pytest.raises(OutputError, match="file size limit reached"):
-        out.put(LINE * 20)
-    assert out.pending_lines == 10
-    with pytest.raises(OutputError, match="file size limit reached"):
-        out.put(LINE)
-    with pytest.raises(OutputError, match="file size limit reached"):
-        out.sync(1)
-    assert out.pending_lines == 10
+@pytest.mark.parametrize("how", ["soon", "at once", "much"])
+async def test_lines_reach_the_file_without_being_asked_for(tmp_path: Path, how: str) -> None:
+    events = all_data() * (1000 if how == "much" else 1)
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    out = FileOutlet(shelf(tmp_path / "pipe"), at_once=how == "at once")
+    os.set_blocking(reader, True)
+    out.write(events)
+    await asyncio.to_thread(read_all, reader, len(LINE) * len(events))
     out.close()
-    assert path.read_bytes() == LINE * 10
+    os.close(reader)
+
+
+async def test_more_than_may_wait_for_the_disk_holds_up_the_run_until_it_is_written(
+    tmp_path: Path,
+) -> None:
+    out = FileOutlet(shelf(tmp_path / "x"), full_bytes=1, at_once=True)
+    out.write(all_data())
+    assert out.is_full
+    await out.drain()
+    assert not out.is_full
+    out.close()
+
+
+async def test_a_pipe_that_nobody_reads_does_not_hold_up_the_loop(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    out = FileOutlet(shelf(tmp_path / "pipe"), at_once=True)
+    events = all_data() * (len(MUCH) // len(LINE) // len(all_data()) + 1)
+    out.write(events)
+    out.write(events)  # the first is stuck in the thread, and we are here
+    assert out.pending > 0
+    os.set_blocking(reader, True)
+    reading = asyncio.create_task(asyncio.to_thread(read_all, reader, 2 * len(events) * len(LINE)))
+    await out.flush()
+    await reading
+    out.close()
+    os.close(reader)
+
+
+def read_all(fd: int, size: int) -> None:
+    while size > 0:
+        size -= len(os.read(fd, 65_536))
+
+
+async def test_what_went_wrong_is_raised_from_then_on_and_lost_lines_are_counted(
+    tmp_path: Path,
+) -> None:
+    out = FileOutlet(shelf(dev_full()))
+    events = all_data()
+    out.write(events)
+    with pytest.raises(OutputError, match="disk full: /dev/full"):
+        await out.flush()
+    steps: list[Callable[[], None]] = [lambda: out.write(events), lambda: out.sync(1), out.close]
+    for step in steps:
+        with pytest.raises(OutputError, match="disk full: /dev/full"):
+            step()
+    assert out.pending_lines == 2 * len(events)
+    out.close()
+
+
+async def test_lines_that_came_after_the_failure_and_before_it_was_known_are_counted_too(
+    tmp_path: Path,
+) -> None:
+    out = FileOutlet(shelf(tmp_path / "x"), at_once=True)
+    with file_size_limit(1050):
+        for _ in range(3):
+            with suppress(OutputError):
+                out.write(all_data()[:15])
+        with pytest.raises(OutputError, match="file size limit reached"):
+            out.close()
+    assert (tmp_path / "x").read_bytes() == LINE * 10
+    assert out.pending_lines == 35
+
+
+async def test_a_bug_in_a_sink_is_not_swallowed_by_its_thread(tmp_path: Path) -> None:
+    shelf = Shelf(Keeping(template=Template(str(tmp_path / "x"))), lambda feed: Broken())
+    shelf.open(0)
+    out = FileOutlet(shelf)
+    out.write(all_data())
+    with pytest.raises(ZeroDivisionError):
+        out.close()
+
+
+class Broken:
+    def encode(self, events: Sequence[Event]) -> bytes:
+        return b"x" * (1 // (not events))

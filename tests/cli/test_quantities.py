@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kfws.cli.quantities import age, duration_s, moment_ms, size_bytes
+from kfws.cli.quantities import age, duration_s, moment_ms, size_bytes, time_or_size
 from kfws.errors import UsageError
 
 
@@ -134,9 +134,30 @@ def test_an_age_is_told_in_its_largest_unit(seconds: float, text: str) -> None:
     assert age(seconds) == text
 
 
+@pytest.mark.parametrize(
+    ("typed", "seconds", "size"),
+    [
+        ("1h", 3600.0, None),
+        ("256MB", None, 256_000_000),
+        ("1h,256MB", 3600.0, 256_000_000),
+        (" 1GiB , 5m", 300.0, 1 << 30),
+        ("5m", 300.0, None),
+        ("5M", None, 5_000_000),
+    ],
+)
+def test_a_time_a_size_or_both(typed: str, seconds: float | None, size: int | None) -> None:
+    assert time_or_size(typed) == (seconds, size)
+
+
+@pytest.mark.parametrize("typed", ["", "60", "1h,2h", "1MB,2MB", "1h,", "hourly"])
+def test_neither_a_time_nor_a_size(typed: str) -> None:
+    with pytest.raises(UsageError, match="is not a time, a size or one of each"):
+        time_or_size(typed)
+
+
 @given(st.text() | st.from_regex(r"[0-9.]*(ms|s|m|h|d|k|M|GiB)?[0-9]*", fullmatch=True))
 def test_any_text_is_a_quantity_or_a_usage_error(text: str) -> None:
-    for read in (duration_s, size_bytes):
+    for read in (duration_s, size_bytes, _first_of_both):
         try:
             found = read(text)
         except UsageError as error:
@@ -145,3 +166,8 @@ def test_any_text_is_a_quantity_or_a_usage_error(text: str) -> None:
             assert 0 < found < math.inf
     with contextlib.suppress(UsageError):
         moment_ms(text)
+
+
+def _first_of_both(text: str) -> float:
+    seconds, size = time_or_size(text)
+    return seconds or size or 0

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kfws.cli.secrets import from_environment, parse_credentials
+from kfws.cli.secrets import from_environment, parse_credentials, without_secrets
 from kfws.errors import Unwelcome
 from kfws.protocol.auth import DEMO, Credentials
 
@@ -165,3 +165,19 @@ def test_a_malformed_secret_in_the_environment_is_not_shown() -> None:
     with pytest.raises(Unwelcome, match=r"KFWS_API_KEY and .*not base64") as caught:
         from_environment({"KFWS_API_KEY": MARK, "KFWS_API_SECRET": MARK + "é"})
     assert_silent(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("args", "shown"),
+    [
+        (["subscribe", "book", "-o", "a b"], "kfws subscribe book -o 'a b'"),
+        (["--credentials-command", "echo key"], "kfws --credentials-command '***'"),
+        (["--credentials-command=echo key"], "kfws '--credentials-command=***'"),
+        (["--proxy", "http://me:pass@x", "x"], "kfws --proxy '***' x"),
+        (["--url", "wss://x/ws?token=secret"], "kfws --url 'wss://x/ws?***'"),
+        (["--url=wss://x/ws?token=secret"], "kfws '--url=wss://x/ws?***'"),
+        (["-o", "\udcff"], "kfws -o '?'"),
+    ],
+)
+def test_a_command_line_is_shown_without_what_may_be_secret(args: list[str], shown: str) -> None:
+    assert without_secrets(args) == shown

@@ -5,6 +5,8 @@ import json
 import os
 import resource
 import signal
+import threading
+import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 
 from kfws.cli.choices import Format
 from kfws.cli.outlet import DescriptorOutlet, FileOutlet, Outlet, Sink
-from kfws.cli.plan import Output, Plan
+from kfws.cli.plan import Output, Plan, TypedLook
 from kfws.cli.stream import Run
 from kfws.cli.talk import Level, Talk
 from kfws.errors import (
@@ -28,10 +30,11 @@ from kfws.errors import (
 from kfws.errors import Refused as AllRefused
 from kfws.protocol.events import Broken, Closed, Data, Event, Notice, Opened, Refused, Subscribed
 from kfws.sinks.csv import Csv
-from kfws.sinks.file import FileSink
 from kfws.sinks.ndjson import Ndjson
 from kfws.sinks.raw import Raw
+from kfws.sinks.shelf import Keeping, Shelf
 from kfws.tapes.files import read_lines
+from kfws.tapes.names import Template
 from tests.cli.inside import Collected, signals_kept
 from tests.cli.program import lines as without_sum
 from tests.cli.test_plan import planned
@@ -91,6 +94,8 @@ class Scripted:
             await asyncio.sleep(0)  # a connection is closed by going back and forth
             self.closed.set()
 
+    buffered = 0
+
     def rest(self) -> Iterator[list[Event]]:
         yield from self._rest
 
@@ -125,9 +130,10 @@ class Stage:
         return outlet
 
     def tape(self, path: Path) -> FileOutlet:
-        file = FileSink(path, tape=True)
-        file.open()
-        outlet = FileOutlet(file, Ndjson(stamp=True, events=True))
+        keeping = Keeping(template=Template(str(path)), is_tape=True)
+        shelf = Shelf(keeping, lambda feed: Ndjson(stamp=True, events=True))
+        shelf.open(time.time_ns())
+        outlet = FileOutlet(shelf)
         self.pairs.append((Output(str(path), Format.ndjson), outlet))
         return outlet
 
@@ -361,6 +367,38 @@ def at_once(reader: int) -> bytes:
         return b""
 
 
+# Lines about books
+
+BOOK: list[Event] = [data(payload) for payload in frames("book", note="contiguous run")]
+
+
+def sampled(count: int | None = None) -> Plan:
+    return planned("book", look=TypedLook(every="1ms"), count=count)
+
+
+async def test_a_sample_that_reaches_the_limit_ends_a_run_in_which_nothing_comes() -> None:
+    stage = Stage()
+    pipe = stage.pipe()
+    await stage.run(Scripted(BOOK, stands=True), sampled(count=1))
+    assert [json.loads(line)["seq"] for line in pipe.bytes.splitlines()] == [173877391]
+
+
+async def test_a_sample_that_cannot_be_written_ends_the_run() -> None:
+    stage = Stage()
+    full = os.open("/dev/full", os.O_WRONLY)
+    stage.descriptor(full)
+    with pytest.raises(OutputError, match="disk full"):
+        await stage.run(Scripted(BOOK, stands=True), sampled())
+    os.close(full)
+
+
+async def test_what_changed_since_the_last_sample_is_told_in_the_end() -> None:
+    stage = Stage()
+    pipe = stage.pipe()
+    await stage.run(Scripted(rest=[BOOK]), planned("book", look=TypedLook(every="1h")))
+    assert [json.loads(line)["seq"] for line in pipe.bytes.splitlines()] == [173877391]
+
+
 # Leaving
 
 
@@ -382,6 +420,28 @@ async def test_a_signal_flushes_closes_and_passes_on_what_came(
     assert kinds(tmp_path / "x") == ["header", "1", "2", "3", "4", "closed", "totals"]
     assert source.closed.is_set()
     assert stage.said == []
+
+
+async def test_a_disk_that_stands_still_is_told_as_such(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "disk")  # a pipe that nobody reads is a disk that does not answer
+    reader = os.open(tmp_path / "disk", os.O_RDONLY | os.O_NONBLOCK)
+    stage = Stage(look_every_s=0.001)
+    stage.tape(tmp_path / "disk")
+    run = asyncio.create_task(stage.run(Scripted(trades(1, 20000), stands=True)))
+    while not stage.paper.lines:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    os.set_blocking(reader, True)
+    reading = threading.Thread(target=lambda: [*iter(lambda: os.read(reader, 65536), b"")])
+    reading.start()
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    reading.join()
+    os.close(reader)
+    assert stage.said[0] == (
+        f"kfws: the disk is too slow for {tmp_path / 'disk'}: its output waits; "
+        "--on-full says what then happens"
+    )
 
 
 async def test_a_reader_that_stands_still_is_told_once(standing_pipe: tuple[int, int]) -> None:
@@ -564,7 +624,7 @@ async def test_a_full_disk_ends_the_run_with_the_number_of_lost_lines(
         await stage.run(Scripted(trades(1, 100)))
     written = kinds(tmp_path / "x")
     assert written[:3] == ["header", "1", "2"]
-    assert f"({101 - len(written)} lines not written to " in caught.value.message
+    assert f"({102 - len(written)} lines not written to " in caught.value.message
     assert stage.said == []
 
 

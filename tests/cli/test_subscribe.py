@@ -11,8 +11,9 @@ import os
 import struct
 import termios
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, chdir
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,12 @@ from typing import Any
 import pytest
 from websockets.asyncio.server import ServerConnection
 
+from kfws.protocol.auth import DEMO
 from kfws.protocol.feeds import FEEDS
+from kfws.sinks.ndjson import Ndjson
+from kfws.sinks.shelf import Keeping, Shelf
 from kfws.tapes.files import read_lines
+from kfws.tapes.names import Template
 from tests.cli.inside import PATIENCE_S, Done, beside, run, run_to
 from tests.loopback import Loopback, loopback
 
@@ -272,6 +277,67 @@ def test_a_filtered_tape_says_so(tmp_path: Path) -> None:
     assert header["filter"] == {"where": "last>0", "snapshots": False}
     assert header["feeds"] == ["ticker"]
     assert header["products"] == ["PF_XBTUSD"]
+
+
+def test_a_tape_tells_the_command_that_made_it_without_what_may_be_secret(tmp_path: Path) -> None:
+    path = tmp_path / "x.ndjson"
+    command = f"echo api_key={DEMO.key}; echo api_secret={DEMO.secret}"
+    assert run(*TICKER, "-o", str(path), "--credentials-command", command).status == 0
+    told = tape(path)[0]["command"]
+    assert told.startswith("kfws subscribe ticker PF_XBTUSD ")
+    assert told.endswith("--credentials-command '***'")
+
+
+# Files that are kept apart
+
+
+def whole_run(folder: Path, pattern: str) -> list[dict[str, Any]]:
+    return [line for path in sorted(folder.glob(pattern)) for line in tape(path)]
+
+
+def test_a_rotated_recording_is_the_same_stream_in_several_files(tmp_path: Path) -> None:
+    where = ("-o", "all.ndjson", "-o", "{n}.ndjson.zst", "-o", "{feed}-{product}.ndjson.gz")
+    with chdir(tmp_path):
+        done = run(
+            *("subscribe", "trade,book", "PF_XBTUSD", "PF_ETHUSD", *SIM, "-n", "60"),
+            *(*where, "--rotate", "1s,5kB", "--sync", "always"),
+        )
+    assert (done.status, done.said) == (0, [])
+    assert [path.name for path in tmp_path.iterdir() if path.suffix in (".open", ".torn")] == []
+    [*parts] = sorted(
+        tmp_path.glob("[0-9]*.ndjson.zst"), key=lambda path: int(path.name.split(".")[0])
+    )
+    assert len(parts) > 1
+    streams = [whole_run(tmp_path, "all.*"), [line for part in parts for line in tape(part)]]
+    one, other = ([line for line in each if "kfws" not in line] for each in streams)
+    assert one == other
+    assert len(one) == 60
+    for feed in ("trade", "book"):
+        for product in ("PF_XBTUSD", "PF_ETHUSD"):
+            lines = whole_run(tmp_path, f"{feed}-{product}.*")
+            assert [line for line in lines if "kfws" not in line] == [
+                line
+                for line in one
+                if line["feed"].startswith(feed) and line["product_id"] == product
+            ]
+
+
+def test_a_csv_for_each_feed_has_its_columns(tmp_path: Path) -> None:
+    path = tmp_path / "{feed}.csv"
+    args = ("subscribe", "trade,book", "PF_XBTUSD", *SIM, "-n", "10", "-o", str(path))
+    assert run(*args).status == 0
+    for feed in ("trade", "book"):
+        assert list(csv.DictReader(io.StringIO((tmp_path / f"{feed}.csv").read_text())))
+
+
+def test_a_second_writer_of_a_rotated_tape_is_told_so(tmp_path: Path) -> None:
+    keeping = Keeping(template=Template.of(f"{tmp_path}/x.ndjson", rotates=True), rotate_ns=10**12)
+    first = Shelf(keeping, lambda feed: Ndjson())
+    first.open(time.time_ns())
+    done = run(*TICKER, "-o", f"{tmp_path}/x.ndjson", "--rotate", "1h")
+    first.close(time.time_ns())
+    assert done.status == 8
+    assert done.err.startswith(f"kfws: another program writes to {tmp_path}/x.")
 
 
 # Talk

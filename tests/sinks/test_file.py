@@ -6,6 +6,7 @@ import sys
 import textwrap
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -373,16 +374,44 @@ def test_frames_that_were_sealed_survive_a_limit_reached_later(
     _tested(path, compression)
 
 
+@pytest.mark.parametrize("compression", _COMPRESSIONS)
+def test_lines_that_were_synced_are_kept_where_there_is_no_room_to_end_their_frame(
+    tmp_path: Path, compression: Compression
+) -> None:
+    lines = [_line(number) for number in range(14)]
+    sink = FileSink(tmp_path / "first", compression=compression)
+    sink.open()
+    sink.write(b"".join(lines[:7]), 0)
+    sink.sync(0)
+    limit = sink.size
+    sink.close()
+    path = tmp_path / "out"
+    _, kept = _filled(path, compression, lines, limit=limit, syncs=1)
+    assert kept == _read(path) == lines[:7]
+    again = FileSink(path, compression=compression, own=True)
+    again.open()
+    again.close()
+    assert _read(path) == kept
+    _tested(path, compression)
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 256 KiB."""
-    disk = tmp_path / "disk"
+    with mounted(tmp_path / "disk", "256k") as disk:
+        yield disk
+
+
+@contextmanager
+def mounted(disk: Path, size: str) -> Iterator[Path]:
+    """A disk of that size."""
     disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)]
     if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
         pytest.skip("mounting a small disk needs root")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
 @pytest.mark.parametrize("compression", _ALL)

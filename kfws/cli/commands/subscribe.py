@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kfws.cli import options
-from kfws.cli.choices import Format, LogFormat, OnFull
+from kfws.cli.choices import Color, Format, LogFormat, OnDiskFull, OnFull
 from kfws.cli.complete import product_ids
 from kfws.cli.env import Env
 
@@ -15,15 +16,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kfws.cli.outlet import Outlet, Sink
-    from kfws.cli.plan import Output, Plan
+    from kfws.cli.plan import Output, Plan, Typed
     from kfws.cli.products_list import ProductsList
     from kfws.cli.stream import Source
     from kfws.cli.talk import Talk
     from kfws.errors import Refused
     from kfws.protocol import events
     from kfws.protocol.auth import Credentials
+    from kfws.sinks.shelf import Keeping
 
-__all__ = ["subscribe"]
+__all__ = ["stream", "subscribe"]
 
 # A run that failed is to end; a venue's list is worth waiting for so long.
 FETCH_AFTER_REFUSAL_S = 3.0
@@ -69,9 +71,16 @@ def subscribe(
     format: options.FormatOption = Format.auto,
     output: options.Output = None,
     overwrite: options.Overwrite = False,
+    rotate: options.Rotate = None,
+    sync: options.Sync = "1s",
+    keep: options.Keep = None,
+    on_disk_full: options.OnDiskFullOption = OnDiskFull.exit,
     stamp: options.Stamp = False,
     events: options.Events = False,
     fields: options.Fields = None,
+    sort: options.Sort = None,
+    utc: options.Utc = False,
+    color: options.ColorOption = Color.auto,
     where: options.Where = None,
     snapshots: options.Snapshots = True,
     count: options.Count = None,
@@ -92,7 +101,7 @@ def subscribe(
 
         kfws subscribe trade PF_XBTUSD --no-snapshots | jq .price
 
-        kfws subscribe book PF_XBTUSD -o book.ndjson.zst
+        kfws subscribe book PF_XBTUSD -o book.ndjson.zst --rotate 1h --keep 7d
 
         kfws subscribe trade PF_XBTUSD --where 'side==buy and qty>=1'
 
@@ -100,13 +109,11 @@ def subscribe(
 
         kfws subscribe ticker PF_XBTUSD --env sim -n 1
     """
-    import asyncio
-
-    from kfws.cli.plan import Typed, make_plan
+    from kfws.cli.plan import Typed
 
     world: Env = context.obj
     talk = world.speak(verbose=verbose, quiet=quiet, debug=debug, log_format=log_format)
-    plan = make_plan(
+    stream(
         Typed(
             feeds=feeds,
             products=products or (),
@@ -121,9 +128,16 @@ def subscribe(
             format=format,
             outputs=output or (),
             overwrite=overwrite,
+            rotate=rotate,
+            sync=sync,
+            keep=keep,
+            on_disk_full=on_disk_full,
             stamp=stamp,
             events=events,
             fields=fields,
+            sort=sort,
+            utc=utc,
+            color=color,
             snapshots=snapshots,
             where=where,
             until=until,
@@ -138,13 +152,31 @@ def subscribe(
             buffer=buffer,
             on_full=on_full,
         ),
-        stdout_is_terminal=world.stdout_is_terminal,
-        read_text=world.read_text,
+        world,
+        talk,
+        credentials=credentials,
+        credentials_command=credentials_command,
     )
+
+
+def stream(
+    typed: Typed,
+    env: Env,
+    talk: Talk,
+    *,
+    credentials: str | None = None,
+    credentials_command: str | None = None,
+) -> None:
+    """Makes the plan of what was typed, and runs it to its end."""
+    import asyncio
+
+    from kfws.cli.plan import make_plan
+
+    plan = make_plan(typed, stdout_is_terminal=env.stdout_is_terminal, read_text=env.read_text)
     for warning in plan.warnings:
         talk.say("warning", "plan", warning)
-    key = world.credentials(plan, file=credentials, command=credentials_command)
-    asyncio.run(_run(plan, key, world, talk))
+    key = env.credentials(plan, file=credentials, command=credentials_command)
+    asyncio.run(_run(plan, key, env, talk))
 
 
 async def _run(plan: Plan, key: Credentials | None, env: Env, talk: Talk) -> None:
@@ -162,10 +194,10 @@ async def _run(plan: Plan, key: Credentials | None, env: Env, talk: Talk) -> Non
     async with AsyncExitStack() as stack:
         # Outputs first: a file that cannot be written is found before the venue is troubled.
         outlets = []
-        for output, outlet in _outlets(plan, env, talk):
+        for output, outlet in _outlets(plan, env, talk, listed):
             stack.callback(outlet.close)
             outlets.append((output, outlet))
-        url, header = plan.url, _header(plan)
+        url, header = plan.url, _header(plan, env)
         if plan.venue == "sim":
             from kfws.sim.server import SimOptions, serve
 
@@ -184,18 +216,18 @@ async def _named(plan: Plan, listed: ProductsList, talk: Talk) -> Plan:
 
     The venue is asked only for globs; ids that no list knows are sent as they were typed.
     """
-    from kfws.cli.plan import name_products
+    from kfws.cli.plan import name_products, size_steps
 
     if not plan.names_products:
         return plan
     costs_nothing = plan.rest_base == ""
     products = await listed.get() if plan.has_globs or costs_nothing else listed.at_hand()
     if products is None:
-        return plan
+        return size_steps(plan, None)
     named = name_products(plan, products)
     for warning in named.warnings[len(plan.warnings) :]:
         talk.say("warning", "plan", warning)
-    return named
+    return size_steps(named, products)
 
 
 async def _explained(
@@ -248,46 +280,76 @@ def _source(plan: Plan, url: str, key: Credentials | None, env: Env) -> Source:
     )
 
 
-def _outlets(plan: Plan, env: Env, talk: Talk) -> Iterator[tuple[Output, Outlet]]:
+def _outlets(
+    plan: Plan, env: Env, talk: Talk, listed: ProductsList
+) -> Iterator[tuple[Output, Outlet]]:
     """The outputs, opened. Raises OutputError, and UsageError where two are one by a link."""
+    import asyncio
+    import time
     from os.path import realpath
-    from pathlib import Path
 
     from kfws.cli.outlet import DescriptorOutlet, FileOutlet
     from kfws.errors import UsageError
-    from kfws.sinks.file import FileSink
+    from kfws.sinks.shelf import Shelf
 
     places = [realpath(output.path) for output in plan.outputs if output.path is not None]
     if len(set(places)) < len(places):
         twice = next(each for each in places if places.count(each) > 1)
         raise UsageError(f"two outputs on {twice}", hint="give each -o a path of its own")
+    loop = asyncio.get_running_loop()
+
+    def tell(code: str, sentence: str) -> None:
+        loop.call_soon_threadsafe(talk.say, "warning", code, sentence)
+
     for output in plan.outputs:
-        sink = _sink(output, plan, env)
+        encoder = partial(_sink, output, plan, env)
         if output.path is None:
-            yield output, DescriptorOutlet(env.stdout, sink)
+            yield output, _on_stdout(output, plan, env, talk, listed)
             continue
-        file = FileSink(
-            Path(output.path),
-            compression=output.compression,
-            overwrite=plan.overwrite,
-            tape=output.is_tape,
-        )
-        file.open()
-        if file.torn_bytes:
-            talk.say(
-                "warning",
-                "torn",
-                f"{output.path} was torn: its last {file.torn_bytes} bytes, no whole line, "
-                f"are in {output.path}.torn now",
-            )
-        pipe = file.hand_over()
+        shelf = Shelf(_keeping(output, output.path, plan), encoder, tell)
+        shelf.open(time.time_ns())
+        pipe = shelf.hand_over()
         if pipe is None:
-            yield output, FileOutlet(file, sink)
+            yield output, FileOutlet(shelf, full_bytes=plan.buffer_bytes, at_once=plan.sync_s == 0)
         else:
+            sink = encoder(plan.feeds[0])
             yield output, DescriptorOutlet(pipe, sink, name=output.path, own=True)
 
 
-def _sink(output: Output, plan: Plan, env: Env) -> Sink:
+def _on_stdout(output: Output, plan: Plan, env: Env, talk: Talk, listed: ProductsList) -> Outlet:
+    if output.format is Format.table and env.can_draw:
+        from kfws.cli.views import on_terminal, views_of
+
+        return on_terminal(views_of(plan, env, listed.at_hand()), plan, env, talk)
+    from kfws.cli.outlet import DescriptorOutlet
+
+    return DescriptorOutlet(env.stdout, _sink(output, plan, env, plan.feeds[0]))
+
+
+def _keeping(output: Output, path: str, plan: Plan) -> Keeping:
+    from kfws.sinks.shelf import Keeping
+    from kfws.tapes.names import Template
+
+    return Keeping(
+        template=Template(path),
+        feeds=plan.feeds,
+        compression=output.compression,
+        overwrite=plan.overwrite,
+        is_tape=output.is_tape,
+        rotate_ns=_ns(plan.rotate[0]),
+        rotate_bytes=plan.rotate[1],
+        sync_ns=_ns(plan.sync_s),
+        keep_ns=_ns(plan.keep[0]),
+        keep_bytes=plan.keep[1],
+        on_disk_full=plan.on_disk_full.value,
+    )
+
+
+def _ns(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * 1e9)
+
+
+def _sink(output: Output, plan: Plan, env: Env, feed: str) -> Sink:
     match output.format:
         case Format.raw:
             from kfws.sinks.raw import Raw
@@ -300,17 +362,18 @@ def _sink(output: Output, plan: Plan, env: Env) -> Sink:
         case Format.csv:
             from kfws.sinks.csv import Csv
 
-            return Csv(feed=plan.feeds[0], fields=plan.fields)
+            return Csv(feed=feed, fields=plan.fields)
         case Format.table:
+            from kfws.sinks.paint import Paint
             from kfws.sinks.table import Table
 
             return Table(
                 feeds=plan.feeds,
                 fields=plan.fields,
                 events=plan.events,
-                color=env.color,
-                width=env.width,
-                zone=env.zone,
+                paint=Paint(env.color(plan.color)),
+                width=env.size[0],
+                zone=env.zone(plan.utc),
             )
         case _:
             from kfws.sinks.ndjson import Ndjson
@@ -322,12 +385,14 @@ def _sink(output: Output, plan: Plan, env: Env) -> Sink:
             )
 
 
-def _header(plan: Plan) -> dict[str, Any]:
+def _header(plan: Plan, env: Env) -> dict[str, Any]:
     """What a tape says of itself in its first line."""
     from kfws import __version__
+    from kfws.cli.secrets import without_secrets
 
     header: dict[str, Any] = {
         "version": __version__,
+        "command": without_secrets(env.args),
         "venue": plan.venue or plan.url,
         "feeds": plan.feeds,
         "products": plan.products,
