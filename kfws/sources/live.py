@@ -94,7 +94,6 @@ class Live:
         if not any(each.feed == HEARTBEAT.feed for each in wanted):
             wanted = (*wanted, HEARTBEAT)
         self._target = target
-        # Public feeds come at once, private ones wait for a challenge anyway.
         self._wanted = sorted(wanted, key=_turn)
         self._credentials = credentials
         self._attempts = attempts
@@ -308,6 +307,11 @@ class Live:
     def _closed(self, connection: Connection) -> Closed:
         code, reason = connection.ending
         return Closed(received_ns=time.time_ns(), connection=self._number, code=code, reason=reason)
+
+
+def _turn(subscription: Subscription) -> tuple[bool, bool]:
+    """Public feeds come at once, private ones wait for a challenge anyway; ours is the last."""
+    return subscription.is_private, subscription.quiet
 
 
 class _Pulse:
