@@ -11,13 +11,17 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Raw
 
 from kfws.protocol.products import nearest
 
-__all__ = ["Product", "Products", "decimals", "keep", "kept", "kept_at", "parse"]
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+__all__ = ["Product", "Products", "decimals", "keep", "kept", "kept_at", "parse", "tick_size"]
 
 
 class Product(msgspec.Struct, frozen=True, gc=False):
@@ -37,18 +41,24 @@ class Product(msgspec.Struct, frozen=True, gc=False):
         return bytes(self.tradeable) == b"true"
 
 
+def tick_size(product: Product) -> Decimal | None:
+    """The tick size as a number above 0; None where there is none."""
+    from decimal import Decimal, InvalidOperation
+
+    try:
+        tick = Decimal(str(product.tick_size, "utf-8"))
+    except InvalidOperation:
+        return None
+    return tick if tick.is_finite() and tick > 0 else None
+
+
 def decimals(product: Product) -> int | None:
     """Digits behind the point of a price, from the tick size; None where there is none.
 
     0.05 and 1e-10 give 2 and 10, 1.0 and 100 give 0.
     """
-    from decimal import Decimal, InvalidOperation
-
-    try:
-        tick = Decimal(str(product.tick_size, "utf-8")).normalize()
-    except InvalidOperation:
-        return None
-    exponent = tick.as_tuple().exponent
+    tick = tick_size(product)
+    exponent = None if tick is None else tick.normalize().as_tuple().exponent
     return max(0, -exponent) if isinstance(exponent, int) else None
 
 

@@ -66,7 +66,7 @@ def test_what_is_no_list_is_a_value_error(body: bytes) -> None:
     [
         *((b"1", 0), (b"1.0", 0), (b"100", 0), (b"0.5", 1), (b"0.05", 2), (b"0.10", 1)),
         *((b"1e-10", 10), (b"2.5E-3", 4), (b"1e3", 0), (b"null", None), (b'"x"', None)),
-        *((b'"NaN"', None), (b"[]", None)),
+        *((b'"NaN"', None), (b"[]", None), (b"0", None), (b"-0.5", None)),
     ],
 )
 def test_the_tick_size_says_the_digits_of_a_price(tick: bytes, digits: int | None) -> None:

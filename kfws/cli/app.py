@@ -9,11 +9,15 @@ from typing import Annotated, Any
 import typer
 
 from kfws import __version__
+from kfws.cli.commands.book import book
+from kfws.cli.commands.convert import convert
 from kfws.cli.commands.feeds import feeds
+from kfws.cli.commands.merge import merge
 from kfws.cli.commands.products import products
 from kfws.cli.commands.request import request
 from kfws.cli.commands.sim import sim
 from kfws.cli.commands.subscribe import subscribe
+from kfws.cli.commands.verify import verify
 from kfws.cli.env import Env
 from kfws.cli.exits import ExitStatus, status_of
 from kfws.errors import KfwsError, OutputError
@@ -33,9 +37,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(subscribe)
+app.command()(book)
 app.command()(feeds)
 app.command()(products)
 app.command()(sim)
+app.command()(verify)
+app.command()(merge)
+app.command()(convert)
 app.command()(request)
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from datetime import tzinfo
 
-    from kfws.cli.choices import LogFormat, VenueName
+    from kfws.cli.choices import Color, LogFormat, VenueName
     from kfws.cli.plan import Plan
     from kfws.cli.talk import Level, Talk
     from kfws.errors import KfwsError
@@ -45,12 +45,28 @@ class LineWriter:
         self._begun = memoryview(b"")
         """What is left of a line of which a part is out."""
         self._waiting: deque[bytes] = deque(maxlen=LINES_KEPT)
+        self._is_drawn = False
 
     def write(self, line: str) -> None:
         if self._fd == CLOSED:
             return
+        self.draw("")
         self._waiting.append(line.encode(errors="replace") + b"\n")
         self.flush()
+
+    def is_on(self, fd: int) -> bool:
+        """Whether the lines go to the terminal behind another descriptor."""
+        try:
+            return os.isatty(fd) and os.path.sameopenfile(self._fd, fd)
+        except OSError:
+            return False
+
+    def draw(self, line: str) -> None:
+        """Shows a line on a terminal until the next one comes; where it does not go now, not."""
+        if (line or self._is_drawn) and not self._waiting and not self._begun:
+            self._is_drawn = bool(line)
+            self._waiting.append(b"\r\x1b[K" + line.encode(errors="replace"))
+            self.flush()
 
     def flush(self) -> None:
         """Writes what can be written now."""
@@ -82,6 +98,7 @@ class Env:
     stdout: int = 1
     stderr: LineWriter = field(default_factory=lambda: LineWriter(2))
     stdout_is_terminal: bool = False
+    stderr_is_terminal: bool = False
     stdin_is_terminal: bool = False
     talk: Talk | None = None
     """Set by the command once it knows how loud it may be."""
@@ -97,17 +114,28 @@ class Env:
             stdout=CLOSED if sys.stdout is None else 1,
             stderr=LineWriter(CLOSED if sys.stderr is None else 2),
             stdout_is_terminal=sys.stdout is not None and os.isatty(1),
+            stderr_is_terminal=sys.stderr is not None and os.isatty(2),
             stdin_is_terminal=sys.stdin is not None and os.isatty(0),
         )
 
     @property
-    def width(self) -> int:
-        """Columns of the terminal that stdout is; 80 where nobody says."""
+    def size(self) -> tuple[int, int]:
+        """Columns and lines of the terminal that stdout is; 80 by 24 where nobody says."""
         try:
-            return os.get_terminal_size(self.stdout).columns or 80
+            columns, lines = os.get_terminal_size(self.stdout)
         except OSError:
-            columns = self.environ.get("COLUMNS", "")[:9]
-            return int(columns) if columns.isdecimal() and int(columns) > 0 else 80
+            columns, lines = self._said("COLUMNS"), self._said("LINES")
+        return columns or 80, lines or 24
+
+    def _said(self, name: str) -> int:
+        text = self.environ.get(name, "")[:9]
+        return int(text) if text.isdecimal() else 0
+
+    def color(self, wanted: Color) -> bool:
+        """Whether colours are welcome on stdout (https://no-color.org)."""
+        if wanted != "auto":
+            return wanted == "always"
+        return self.can_draw and not self.environ.get("NO_COLOR")
 
     @property
     def cache(self) -> Path:
@@ -119,16 +147,22 @@ class Env:
         return user_cache_path("kfws")
 
     @property
-    def color(self) -> bool:
-        """Whether escapes are welcome on stdout (https://no-color.org)."""
+    def can_draw(self) -> bool:
+        """Whether stdout is a terminal that a picture can be drawn on."""
         dumb = self.environ.get("TERM", "") in ("", "dumb")
-        return self.stdout_is_terminal and not dumb and not self.environ.get("NO_COLOR")
+        return self.stdout_is_terminal and not dumb
 
     @property
-    def zone(self) -> tzinfo:
-        """The zone of the person at the terminal."""
-        from datetime import datetime
+    def talks_on_stdout(self) -> bool:
+        """Whether stderr is the very terminal that stdout is."""
+        return self.stderr.is_on(self.stdout)
 
+    def zone(self, utc: bool) -> tzinfo:
+        """The zone of the person at the terminal, or UTC."""
+        from datetime import UTC, datetime
+
+        if utc:
+            return UTC
         zone = datetime.now().astimezone().tzinfo
         assert zone is not None  # noqa: S101  # astimezone always sets one
         return zone

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kfws.cli.choices import Format, LogFormat, OnFull, VenueName
+from kfws.cli.choices import Color, Format, LogFormat, OnFull, VenueName
 
 __all__ = [
     "SELECT",
@@ -14,17 +14,21 @@ __all__ = [
     "Attempts",
     "Buffer",
     "CaFile",
+    "ColorOption",
     "Compression",
     "Count",
     "CredentialsCommand",
     "CredentialsFile",
     "Debug",
+    "Depth",
     "Duration",
     "EnvOption",
     "Events",
+    "Every",
     "Fields",
     "ForceFeed",
     "FormatOption",
+    "Group",
     "Insecure",
     "LogFormatOption",
     "OnFullOption",
@@ -37,11 +41,15 @@ __all__ = [
     "RestUrl",
     "Resync",
     "Snapshots",
+    "Sort",
     "Stamp",
     "Strict",
+    "Tapes",
+    "Tick",
     "Timeout",
     "Until",
     "Url",
+    "Utc",
     "Verbose",
     "Where",
 ]
@@ -50,10 +58,19 @@ VENUE = "Venue"
 _STEADY = "Steadiness"
 _OUTPUT = "Output"
 SELECT = "Selection"
+_BOOK = "Book"
 _END = "When to end"
 _TALK = "Messages (stderr)"
 
 
+Tapes = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="TAPE…",
+        help="Recordings: files (.ndjson, .gz, .zst), folders with such files, globs.",
+        show_default=False,
+    ),
+]
 EnvOption = Annotated[
     VenueName | None,
     typer.Option(
@@ -249,6 +266,69 @@ Fields = Annotated[
         metavar="A,B",
         help="Just these columns (csv, table) or keys (ndjson, json).",
         rich_help_panel=_OUTPUT,
+    ),
+]
+Sort = Annotated[
+    str | None,
+    typer.Option(
+        "--sort",
+        metavar="COLUMN",
+        help="Order the rows of a live table by a column, e.g. change; -change: the greatest "
+        "first. (default: as asked for)",
+        rich_help_panel=_OUTPUT,
+        show_default=False,
+    ),
+]
+Utc = Annotated[
+    bool,
+    typer.Option("--utc", help="Times in UTC, not in your own zone.", rich_help_panel=_OUTPUT),
+]
+ColorOption = Annotated[
+    Color,
+    typer.Option(
+        "--color",
+        help="Colours on stdout; auto: on a terminal, unless NO_COLOR is set.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+Depth = Annotated[
+    int | None,
+    typer.Option(
+        "--depth",
+        metavar="N",
+        min=1,
+        help="Levels a side; 1: the top of the book. (default: 10; on a terminal as many as fit)",
+        rich_help_panel=_BOOK,
+        show_default=False,
+    ),
+]
+Group = Annotated[
+    int | None,
+    typer.Option(
+        "--group",
+        metavar="TICKS",
+        min=1,
+        help="Put levels together in steps of so many ticks, quantities summed.",
+        rich_help_panel=_BOOK,
+    ),
+]
+Tick = Annotated[
+    str | None,
+    typer.Option(
+        "--tick",
+        metavar="SIZE",
+        help="The tick size. (default: as `kfws products` knows it)",
+        rich_help_panel=_BOOK,
+        show_default=False,
+    ),
+]
+Every = Annotated[
+    str | None,
+    typer.Option(
+        "--every",
+        metavar="TIME",
+        help="Lines at most so often (100ms), each with the book of that moment.",
+        rich_help_panel=_BOOK,
     ),
 ]
 Where = Annotated[

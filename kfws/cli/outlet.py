@@ -13,14 +13,14 @@ import socket
 import stat
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from kfws.cli.env import ATOMIC_BYTES, is_writable, opened_anew
 from kfws.errors import OutputError
 from kfws.protocol.events import Event
 from kfws.sinks.file import FileSink
 
-__all__ = ["DescriptorOutlet", "FileOutlet", "Outlet", "Sink"]
+__all__ = ["DescriptorOutlet", "Drawn", "FileOutlet", "Outlet", "Sink"]
 
 # Above this an outlet is full: no batch is taken until its reader has read.
 FULL_BYTES = 256 * 1024
@@ -71,6 +71,19 @@ class Outlet(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Drawn(Protocol):
+    """An outlet that shows a picture, which is brought up to date when there is time for it."""
+
+    def draw(self, now_ns: int, *, buffered: int = 0) -> None:
+        """``buffered``: bytes that came and were not handed out. Raises OutputError."""
+        ...
+
+    def leave(self, now_ns: int) -> None:
+        """Gives the terminal back, until the next drawing. Raises OutputError."""
+        ...
 
 
 class DescriptorOutlet:

@@ -4,30 +4,34 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
 from typing import Literal
 from urllib.parse import SplitResult, urlsplit
 
-from kfws.cli.choices import Format, OnFull, VenueName
+from kfws.cli.choices import Color, Format, OnFull, VenueName
 from kfws.cli.quantities import duration_s, size_bytes
 from kfws.cli.where import Expression, parse
 from kfws.errors import UsageError
-from kfws.products_cache import Products
+from kfws.products_cache import Products, tick_size
 from kfws.protocol.auth import is_loopback
 from kfws.protocol.feeds import FEEDS, nearest, spelled
 from kfws.protocol.products import is_glob, is_well_formed, match, spelling
-from kfws.sinks.columns import csv_columns, table_columns
+from kfws.sinks.columns import BOARD, csv_columns, named, table_columns
 
 __all__ = [
+    "Look",
     "Output",
     "Plan",
     "Typed",
+    "TypedLook",
     "check_text",
     "make_plan",
     "name_products",
     "rest_base",
+    "size_steps",
 ]
 
 
@@ -42,8 +46,18 @@ LEAST_BUFFER = 64_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TypedLook:
+    """The options of ``kfws book`` alone, as they were typed."""
+
+    depth: int | None = None
+    group: int | None = None
+    tick: str | None = None
+    every: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Typed:
-    """The options of ``kfws subscribe``, as they were typed."""
+    """The options of ``kfws subscribe`` and its like, as they were typed."""
 
     feeds: str
     products: Sequence[str] = ()
@@ -61,6 +75,9 @@ class Typed:
     stamp: bool = False
     events: bool = False
     fields: str | None = None
+    sort: str | None = None
+    utc: bool = False
+    color: Color = Color.auto
     snapshots: bool = True
     where: str | None = None
     until: str | None = None
@@ -74,6 +91,23 @@ class Typed:
     renew: str | None = None
     buffer: str = "64MB"
     on_full: OnFull = OnFull.block
+    look: TypedLook | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What is to be seen of books, instead of their messages."""
+
+    depth: int | None = None
+    """Levels a side; None: as many as fit on a terminal, 10 elsewhere."""
+    group: int | None = None
+    """Levels are put together in steps of so many ticks; None: they stand alone."""
+    tick: Decimal | None = None
+    """Of all products; None: as the products list says."""
+    steps: Mapping[str, Decimal] = field(default_factory=dict)
+    """What comes of it for each product, once ``size_steps`` has said so."""
+    every_s: float | None = None
+    """Lines at most so often; None: one for each change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +117,12 @@ class Output:
     path: str | None
     format: Format
     compression: Literal["gz", "zst"] | None = None
+    holds_messages: bool = True
+    """Whether lines are the venue's messages, not ours about books."""
 
     @property
     def is_tape(self) -> bool:
-        return self.path is not None and self.format is Format.ndjson
+        return self.path is not None and self.format is Format.ndjson and self.holds_messages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +146,10 @@ class Plan:
     stamp: bool
     events: bool
     fields: tuple[str, ...]
+    sort: str | None
+    """A column's title, with ``-`` in front: the greatest first."""
+    utc: bool
+    color: Color
     snapshots: bool
     where: Expression | None
     until: Expression | None
@@ -123,6 +163,8 @@ class Plan:
     renew_s: float
     buffer_bytes: int
     on_full: OnFull
+    look: Look | None = None
+    """For lines about books, not their messages."""
     globs: tuple[str, ...] = ()
     """Those that ``name_products`` made ids of; they go on filtering private feeds."""
     warnings: tuple[str, ...] = field(default=())
@@ -168,7 +210,9 @@ def make_plan(typed: Typed, *, stdout_is_terminal: bool, read_text: Callable[[st
     _match_up(feeds, products)
     outputs = _outputs(typed, feeds, stdout_is_terminal)
     fields = _fields(typed.fields)
-    _check_fields(fields, feeds, outputs)
+    ours = _OF_BOOK_LINES if typed.look else frozenset()
+    _check_fields(fields, feeds, outputs, ours)
+    _check_sort(typed.sort, feeds, outputs)
     venue, url = _place(typed, feeds)
     return Plan(
         feeds=feeds,
@@ -185,6 +229,9 @@ def make_plan(typed: Typed, *, stdout_is_terminal: bool, read_text: Callable[[st
         stamp=typed.stamp,
         events=typed.events,
         fields=fields,
+        sort=typed.sort,
+        utc=typed.utc,
+        color=typed.color,
         snapshots=typed.snapshots,
         where=parse(typed.where) if typed.where is not None else None,
         until=parse(typed.until) if typed.until is not None else None,
@@ -198,7 +245,8 @@ def make_plan(typed: Typed, *, stdout_is_terminal: bool, read_text: Callable[[st
         renew_s=_renew_s(typed),
         buffer_bytes=_buffer_bytes(typed.buffer),
         on_full=typed.on_full,
-        warnings=_warnings(typed, feeds, outputs),
+        look=_look(typed.look),
+        warnings=_warnings(typed, feeds, outputs, ours),
     )
 
 
@@ -306,6 +354,54 @@ def _match_up(feeds: Sequence[str], products: Sequence[str]) -> None:
         )
 
 
+# Books
+
+
+def _look(typed: TypedLook | None) -> Look | None:
+    if typed is None:
+        return None
+    if typed.tick is not None and typed.group is None:
+        raise UsageError("--tick is the size of a step of --group", hint="add --group 10")
+    return Look(
+        depth=typed.depth,
+        group=typed.group,
+        tick=_tick(typed.tick) if typed.tick is not None else None,
+        every_s=duration_s(typed.every) if typed.every is not None else None,
+    )
+
+
+def _tick(typed: str) -> Decimal:
+    try:
+        tick = Decimal(typed)
+        if _SMALLEST_TICK <= tick <= _LARGEST_TICK:
+            return tick
+    except InvalidOperation:  # no number, or nan
+        pass
+    raise UsageError(f"--tick {typed} is no tick size", hint="e.g. 0.5")
+
+
+_SMALLEST_TICK, _LARGEST_TICK = Decimal("1e-15"), Decimal("1e15")
+
+
+def size_steps(plan: Plan, products: Products | None) -> Plan:
+    """The plan with the steps of ``--group``, so many times the tick size that was typed, or else
+    the one that the list knows. Raises UsageError where there is neither."""
+    look = plan.look
+    if look is None or look.group is None:
+        return plan
+    listed = {product.id: tick_size(product) for product, _ in products.rows} if products else {}
+    steps = {}
+    for name in plan.products:
+        tick = look.tick or listed.get(name)
+        if tick is None:
+            raise UsageError(
+                f"the tick size of {name} is not known",
+                hint="give it with --tick, e.g. 0.5, or let `kfws products` fetch the list",
+            )
+        steps[name] = tick * look.group
+    return replace(plan, look=replace(look, steps=steps))
+
+
 # Outputs
 
 _FORMATS = {".csv": Format.csv, ".json": Format.json, ".raw": Format.raw}
@@ -319,6 +415,10 @@ def _outputs(typed: Typed, feeds: Sequence[str], is_terminal: bool) -> tuple[Out
     outputs = [
         Output(None, on_stdout) if path == "-" else _file(path) for path in typed.outputs or ["-"]
     ]
+    if typed.look is not None:
+        outputs = [replace(each, holds_messages=False) for each in outputs]
+        if any(each.format is Format.raw for each in outputs):
+            raise UsageError("raw is every frame as it came", hint="kfws subscribe book … -f raw")
     seen: set[str | None] = set()
     for output in outputs:
         name = posixpath.normpath(output.path) if output.path else None
@@ -355,7 +455,9 @@ def _fields(typed: str | None) -> tuple[str, ...]:
     return names
 
 
-def _check_fields(fields: Sequence[str], feeds: Sequence[str], outputs: Sequence[Output]) -> None:
+def _check_fields(
+    fields: Sequence[str], feeds: Sequence[str], outputs: Sequence[Output], ours: Set[str]
+) -> None:
     for output in outputs if fields else ():
         if output.is_tape:
             raise UsageError(
@@ -365,12 +467,14 @@ def _check_fields(fields: Sequence[str], feeds: Sequence[str], outputs: Sequence
         if output.format is Format.raw:
             raise UsageError("raw is every frame as it came", hint="leave --fields away")
         if output.format in (Format.csv, Format.table):
-            _check_columns(fields, feeds, output.format)
+            _check_columns(fields, feeds, output.format, ours)
 
 
-def _check_columns(fields: Sequence[str], feeds: Sequence[str], format: Format) -> None:
+def _check_columns(
+    fields: Sequence[str], feeds: Sequence[str], format: Format, ours: Set[str]
+) -> None:
     columns = csv_columns if format is Format.csv else table_columns
-    known = {name for feed in feeds for name in columns(feed)}
+    known = {name for feed in feeds for name in columns(feed)} | ours
     for name in fields if known else ():
         if name not in known:
             raise UsageError(
@@ -379,26 +483,45 @@ def _check_columns(fields: Sequence[str], feeds: Sequence[str], format: Format) 
             )
 
 
-def _warnings(typed: Typed, feeds: Sequence[str], outputs: Sequence[Output]) -> tuple[str, ...]:
+def _check_sort(typed: str | None, feeds: Sequence[str], outputs: Sequence[Output]) -> None:
+    if typed is None:
+        return
+    boards = [BOARD[feed] for feed in feeds if feed in BOARD]
+    if not boards or all(output.format is not Format.table for output in outputs):
+        raise UsageError(
+            "--sort orders the rows of a live table; there is none",
+            hint="it is for feeds such as ticker on a terminal",
+        )
+    if not any(named(typed.removeprefix("-"), board) for board in boards):
+        titles = [column.title.lower() for board in boards for column in board]
+        raise UsageError(
+            f"--sort {typed}: there is no such column",
+            hint=f"columns: {', '.join(dict.fromkeys(titles))}",
+        )
+
+
+def _warnings(
+    typed: Typed, feeds: Sequence[str], outputs: Sequence[Output], ours: Set[str]
+) -> tuple[str, ...]:
     found = []
     if typed.format is not Format.auto and all(output.path for output in outputs):
         found.append(
             f"-f {typed.format} governs stdout, which is silent beside -o; add -o - for both"
         )
     for option, text in (("--where", typed.where), ("--until", typed.until)):
-        found += _odd_keys(option, _COMPARED.findall(text or ""), feeds)
-    return (*found, *_odd_keys("--fields", (typed.fields or "").split(","), feeds))
+        found += _odd_keys(option, _COMPARED.findall(text or ""), feeds, ours)
+    return (*found, *_odd_keys("--fields", (typed.fields or "").split(","), feeds, ours))
 
 
 _COMPARED = re.compile(r"([A-Za-z_][\w.]*)\s*[=!<>]")
 
 
-def _odd_keys(option: str, names: Sequence[str], feeds: Sequence[str]) -> list[str]:
+def _odd_keys(option: str, names: Sequence[str], feeds: Sequence[str], ours: Set[str]) -> list[str]:
     """Keys that no message of the feeds is known to have. The venue may add some: no error."""
     columns = [csv_columns(feed) for feed in feeds if feed in FEEDS]
     if len(columns) < len(feeds):
         return []
-    known = {name.split(".")[0] for each in columns for name in each} | _OF_ALL
+    known = {name.split(".")[0] for each in columns for name in each} | _OF_ALL | ours
     for feed in feeds:
         known |= set(FEEDS[feed].entries)
     return [
@@ -409,6 +532,8 @@ def _odd_keys(option: str, names: Sequence[str], feeds: Sequence[str]) -> list[s
     ]
 
 
+# Keys that lines about books have and their messages have not.
+_OF_BOOK_LINES = frozenset({"spread", "mid", "stale"})
 # Keys of every message, and of balances, which the columns spell otherwise.
 _OF_ALL = frozenset({"feed", "received_ns", "account", "holding", "futures", "flex_futures"})
 

@@ -7,14 +7,16 @@ Events, where they go are Outlets.
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol
 
+from kfws.cli.booklines import BookLines
 from kfws.cli.narrator import Narrator
-from kfws.cli.outlet import Outlet
+from kfws.cli.outlet import Drawn, Outlet
 from kfws.cli.plan import Output, Plan
 from kfws.cli.select import Selection
 from kfws.cli.signals import leave_on_signals, leaving_signals
@@ -36,6 +38,8 @@ __all__ = ["Run"]
 LOOK_EVERY_S = 1.0
 # A reader that was behind at so many looks is stuck, and whoever looks at stderr may wonder.
 STUCK_AFTER = 5
+# As often as an eye can follow.
+DRAW_EVERY_S = 0.1
 # What is held back when a signal comes gets this long; then the connection is closed (0.4 s).
 FLUSH_ON_SIGNAL_S = 0.25
 
@@ -45,6 +49,11 @@ class Source(Protocol):
 
     on_failure: Callable[[KfwsError], None] | None
     """Whom to tell at once of what ends the run while nobody takes batches."""
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that came and were not handed out yet."""
+        ...
 
     def events(self) -> AsyncGenerator[list[Event]]: ...
 
@@ -71,6 +80,7 @@ class Run:
     ) -> None:
         self._plan = plan
         self._outlets = list(outlets)
+        self._drawn = [outlet for _, outlet in outlets if isinstance(outlet, Drawn)]
         self._failed: list[tuple[Outlet, OutputError]] = []
         self._told_failures = 0
         self._talk = talk
@@ -83,6 +93,7 @@ class Run:
             products=frozenset((*plan.products, *plan.globs)),
             asked=frozenset(plan.feeds),
         )
+        self._lines = self._book_lines()
         self._loop = asyncio.get_running_loop()
         self._started_at = self._last_at = self._loop.time()
         self._at_work: asyncio.Task[None] | None = None
@@ -91,6 +102,14 @@ class Run:
         self._left = plan.count
         self._matched = False
         self._totals = Totals()
+
+    def _book_lines(self) -> BookLines | None:
+        """Where somebody gets lines about books, or they are counted or looked at."""
+        plan = self._plan
+        wanted = plan.count is not None or plan.until is not None or plan.where is not None
+        if plan.look is None or (len(self._drawn) == len(self._outlets) and not wanted):
+            return None
+        return BookLines(plan.look)
 
     @property
     def refused(self) -> list[Refused]:
@@ -115,7 +134,7 @@ class Run:
     async def _stream(self, source: Source) -> KfwsError | None:
         source.on_failure = self._end
         self._at_work = asyncio.create_task(self._take_all(source.events()))
-        watchers = [asyncio.create_task(each) for each in self._watchers()]
+        watchers = [asyncio.create_task(each) for each in self._watchers(source)]
         try:
             await self._at_work
         except asyncio.CancelledError:
@@ -141,6 +160,8 @@ class Run:
                 if self._left == 0 or self._matched:
                     events = [each for each in events if isinstance(each, Closed)]
                 self._take(events)
+            if self._lines is not None and self._left != 0 and not self._matched:
+                self._pass_on(self._lines.sample(), [])
         except KfwsError as exc:
             self._ending = self._ending or exc
 
@@ -162,8 +183,11 @@ class Run:
     # One batch
 
     def _take(self, events: list[Event]) -> None:
+        self._pass_on(events if self._lines is None else self._lines.fold(events), events)
+
+    def _pass_on(self, events: list[Event], came: list[Event]) -> None:
         events, chosen = self._cut(events, self._selection.choose(events))
-        if self._ending is None and any(map(_goes_on, events)):
+        if self._ending is None and any(map(_goes_on, came)):
             self._narrator.go_on()
         messages = [each for each in chosen if type(each) is Data]
         if messages:
@@ -171,15 +195,18 @@ class Run:
             self._totals.passed_on(messages)
         if len(messages) < len(events):
             self._look_at(events)
-        self._write(events, chosen)
+        self._write(events, chosen, came)
         self._drop_those_gone()
         if self._plan.strict:
             judge_strictly(events, hint="--strict was given")
 
-    def _write(self, events: list[Event], chosen: list[Event]) -> None:
+    def _write(self, events: list[Event], chosen: list[Event], came: list[Event]) -> None:
         """To every output, whatever becomes of one of them."""
         for output, outlet in self._outlets:
-            batch = _for_raw(events, chosen) if output.format == "raw" else chosen
+            if self._lines is not None and isinstance(outlet, Drawn):
+                batch = came  # a ladder shows as many levels as fit
+            else:
+                batch = _for_raw(events, chosen) if output.format == "raw" else chosen
             self._put(outlet, batch)
         self._raise_failure()
 
@@ -261,8 +288,12 @@ class Run:
         if self._at_work is not None and asyncio.current_task() is not self._at_work:
             self._at_work.cancel()
 
-    def _watchers(self) -> Iterator[Coroutine[None, None, None]]:
+    def _watchers(self, source: Source) -> Iterator[Coroutine[None, None, None]]:
         yield self._each_second()
+        if self._drawn:
+            yield self._draw(source)
+        if self._lines is not None and self._lines.every_s is not None:
+            yield self._sample(self._lines, self._lines.every_s)
         if self._plan.duration_s is not None:
             yield self._end_after(self._plan.duration_s)
         if self._plan.timeout_s is not None:
@@ -286,6 +317,27 @@ class Run:
         what = f"nobody reads {outlet.name}: its output waits"
         self._talk.say("warning", "slow-reader", what, hint="--on-full says what then happens")
 
+    async def _draw(self, source: Source) -> None:
+        while True:
+            try:
+                for outlet in self._drawn:
+                    outlet.draw(time.time_ns(), buffered=source.buffered)
+            except OutputError as exc:
+                self._end(exc)
+            await asyncio.sleep(DRAW_EVERY_S)
+
+    async def _sample(self, lines: BookLines, every_s: float) -> None:
+        while not self._is_over:
+            await asyncio.sleep(every_s)
+            try:
+                if told := lines.sample():
+                    self._pass_on(told, [])
+            except KfwsError as exc:
+                self._end(exc)
+        # The limit was reached here, and the pump does not know of it.
+        if self._at_work is not None:
+            self._at_work.cancel()
+
     async def _end_after(self, duration_s: float) -> None:
         await asyncio.sleep(duration_s)
         self._end(None)
@@ -305,6 +357,17 @@ class Run:
             except NotImplementedError:  # Windows
                 signal.signal(each, self._on_signal)
 
+        if self._drawn and signal.getsignal(signal.SIGTSTP) is signal.SIG_DFL:
+            self._loop.add_signal_handler(signal.SIGTSTP, self._suspend)
+
+    def _suspend(self) -> None:
+        """Ctrl-Z: the terminal is given back first; the next drawing takes it again."""
+        for outlet in self._drawn:
+            outlet.leave(time.time_ns())
+        self._loop.remove_signal_handler(signal.SIGTSTP)
+        os.kill(os.getpid(), signal.SIGTSTP)
+        self._loop.add_signal_handler(signal.SIGTSTP, self._suspend)  # here we are again
+
     def _on_signal(self, signum: int, _frame: object) -> None:
         self._loop.call_soon_threadsafe(self._end, Interrupted(signum))
 
@@ -314,6 +377,8 @@ class Run:
                 self._loop.remove_signal_handler(each)
             except NotImplementedError:
                 pass
+        if self._drawn:
+            self._loop.remove_signal_handler(signal.SIGTSTP)
         leave_on_signals()
 
     # Leaving
@@ -336,6 +401,9 @@ class Run:
     async def _flush_all(self) -> None:
         try:
             self._report("totals", self._totals.fields(self._duration_s))
+            for drawn in self._drawn:
+                drawn.draw(time.time_ns())
+                drawn.leave(time.time_ns())
         finally:
             for _, outlet in self._outlets:
                 await outlet.flush()

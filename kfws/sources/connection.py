@@ -261,6 +261,11 @@ class Connection(ClientConnection):
         finally:
             self._waiter = None
 
+    @property
+    def held(self) -> int:
+        """Bytes that were read and not taken."""
+        return self._held
+
     def take(self) -> Read | None:
         """The oldest read that is waiting; the socket is read again when half have gone."""
         if not self._reads:

@@ -148,6 +148,11 @@ class Live:
             yield [self._redial(reason, lost, delay_s)]
             await asyncio.sleep(delay_s)
 
+    @property
+    def buffered(self) -> int:
+        """Bytes that came and were not handed out yet."""
+        return self._connection.held if self._connection is not None else 0
+
     def rest(self) -> Iterator[list[Event]]:
         """What came and was not handed out before ``events`` was closed; what stays open."""
         connection, session, pulse = self._connection, self._session, self._pulse

@@ -39,6 +39,9 @@ class Leg(Protocol):
 
     on_failure: Callable[[KfwsError], None] | None
 
+    @property
+    def buffered(self) -> int: ...
+
     def events(self) -> AsyncGenerator[list[Event]]: ...
 
     def rest(self) -> Iterator[list[Event]]: ...
@@ -119,6 +122,11 @@ class Redundant:
             for task in (keeper, *self._tasks.values()):
                 task.cancel()
             await asyncio.gather(keeper, *self._tasks.values(), return_exceptions=True)
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that came and were not handed out yet, on all connections."""
+        return sum(leg.buffered for leg in self._legs.values())
 
     def rest(self) -> Iterator[list[Event]]:
         """What came and was not handed out before ``events`` was closed."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -9,9 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kfws.cli.choices import Format, VenueName
-from kfws.cli.plan import Output, Plan, Typed, make_plan, name_products, rest_base
+from kfws.cli.plan import (
+    Look,
+    Output,
+    Plan,
+    Typed,
+    TypedLook,
+    make_plan,
+    name_products,
+    rest_base,
+    size_steps,
+)
 from kfws.errors import UsageError
-from kfws.products_cache import parse
+from kfws.products_cache import Products, parse
 from kfws.protocol.feeds import FEEDS
 from kfws.sim.market import Market
 
@@ -654,3 +665,104 @@ def test_renewal_is_for_connections_side_by_side() -> None:
 def test_a_buffer_holds_a_frame_at_least() -> None:
     assert planned(buffer="64kB").buffer_bytes == 64_000
     assert "--buffer 64 is 64 bytes" in refused(buffer="64")
+
+
+# How it looks
+
+
+@pytest.mark.parametrize("sort", ["last", "-24h", "24H", "change", "-openInterest", "open int"])
+def test_rows_can_be_sorted_by_a_title_or_a_key(sort: str) -> None:
+    assert planned(sort=sort, terminal=True).sort == sort
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"terminal": False},
+        {"terminal": True, "format": Format.csv},
+        {"terminal": True, "feeds": "trade"},
+        {"terminal": True, "outputs": ["x.csv"]},
+    ],
+)
+def test_only_a_live_table_can_be_sorted(options: dict[str, Any]) -> None:
+    assert refused(sort="last", **options).startswith("--sort orders the rows of a live table")
+
+
+def test_an_unknown_column_to_sort_by_is_named_with_those_that_are() -> None:
+    sentence = refused(sort="-colour", terminal=True)
+    assert sentence.startswith("--sort -colour: there is no such column; columns: product, last,")
+
+
+# Books
+
+
+def looked(products: tuple[str, ...] = ("PF_XBTUSD",), **typed: Any) -> Look:
+    look = planned("book", products, look=TypedLook(**typed)).look
+    assert look is not None
+    return look
+
+
+def test_only_the_book_command_looks_at_books() -> None:
+    assert planned("book").look is None
+    assert looked() == Look()
+
+
+def test_a_look_has_depth_and_rhythm() -> None:
+    assert looked(depth=1, every="100ms") == Look(depth=1, every_s=0.1)
+
+
+LISTED = parse(Market(1, 0).instruments(), 0)
+
+
+def steps(products: tuple[str, ...], listed: Products | None, **typed: Any) -> dict[str, Decimal]:
+    sized = size_steps(planned("book", products, look=TypedLook(**typed)), listed).look
+    assert sized is not None
+    return {**sized.steps}
+
+
+def test_groups_are_so_many_ticks_of_each_product() -> None:
+    known = {"PF_XBTUSD": Decimal(10), "PF_ETHUSD": Decimal("1.0")}
+    assert steps((*known,), LISTED, group=10) == known
+    assert steps((*known,), LISTED, group=10, tick="0.5") == dict.fromkeys(known, Decimal("5.0"))
+    assert steps(("PF_NEWUSD",), None, group=10, tick="0.5") == {"PF_NEWUSD": Decimal("5.0")}
+
+
+def test_without_groups_nobody_needs_a_tick() -> None:
+    assert steps(("PF_NEWUSD",), None) == {}
+    plain = planned("ticker")
+    assert size_steps(plain, None) is plain
+
+
+@pytest.mark.parametrize("listed", [None, LISTED])
+def test_groups_of_a_product_of_unknown_tick_are_refused(listed: Products | None) -> None:
+    with pytest.raises(UsageError, match="the tick size of PF_NEWUSD is not known") as caught:
+        steps(("PF_NEWUSD",), listed, group=10)
+    assert "--tick" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ({"tick": "0.5"}, "--tick is the size of a step of --group"),
+        *(
+            ({"group": 10, "tick": tick}, f"--tick {tick} is no tick size")
+            for tick in ("", "x", "0", "-1", "nan", "inf", "1e-40", "1e40")
+        ),
+        ({"every": "soon"}, "'soon' is not a duration"),
+    ],
+)
+def test_a_look_that_cannot_be_is_refused(typed: dict[str, Any], said: str) -> None:
+    assert said in refused("book", look=TypedLook(**typed))
+
+
+def test_lines_about_books_are_no_tape_and_no_frames() -> None:
+    plan = planned("book", look=TypedLook(), outputs=["a.ndjson", "-"])
+    assert not any(output.is_tape for output in plan.outputs)
+    for options in ({"outputs": ["a.raw"]}, {"format": Format.raw}):
+        assert "kfws subscribe book" in refused("book", look=TypedLook(), **options)
+
+
+def test_lines_about_books_have_keys_of_their_own() -> None:
+    options: dict[str, Any] = {"where": "mid>1", "fields": "spread,stale", "format": Format.csv}
+    assert planned("book", look=TypedLook(), **options).warnings == ()
+    assert "mid" in planned("book", where="mid>1").warnings[0]

@@ -60,6 +60,8 @@ class Scripted:
         finally:
             self.closed = True
 
+    buffered = 0
+
     def rest(self) -> Iterator[list[Event]]:
         yield from self._rest
 

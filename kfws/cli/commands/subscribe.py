@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kfws.cli import options
-from kfws.cli.choices import Format, LogFormat, OnFull
+from kfws.cli.choices import Color, Format, LogFormat, OnFull
 from kfws.cli.complete import product_ids
 from kfws.cli.env import Env
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kfws.cli.outlet import Outlet, Sink
-    from kfws.cli.plan import Output, Plan
+    from kfws.cli.plan import Output, Plan, Typed
     from kfws.cli.products_list import ProductsList
     from kfws.cli.stream import Source
     from kfws.cli.talk import Talk
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kfws.protocol import events
     from kfws.protocol.auth import Credentials
 
-__all__ = ["subscribe"]
+__all__ = ["stream", "subscribe"]
 
 # A run that failed is to end; a venue's list is worth waiting for so long.
 FETCH_AFTER_REFUSAL_S = 3.0
@@ -72,6 +72,9 @@ def subscribe(
     stamp: options.Stamp = False,
     events: options.Events = False,
     fields: options.Fields = None,
+    sort: options.Sort = None,
+    utc: options.Utc = False,
+    color: options.ColorOption = Color.auto,
     where: options.Where = None,
     snapshots: options.Snapshots = True,
     count: options.Count = None,
@@ -100,13 +103,11 @@ def subscribe(
 
         kfws subscribe ticker PF_XBTUSD --env sim -n 1
     """
-    import asyncio
-
-    from kfws.cli.plan import Typed, make_plan
+    from kfws.cli.plan import Typed
 
     world: Env = context.obj
     talk = world.speak(verbose=verbose, quiet=quiet, debug=debug, log_format=log_format)
-    plan = make_plan(
+    stream(
         Typed(
             feeds=feeds,
             products=products or (),
@@ -124,6 +125,9 @@ def subscribe(
             stamp=stamp,
             events=events,
             fields=fields,
+            sort=sort,
+            utc=utc,
+            color=color,
             snapshots=snapshots,
             where=where,
             until=until,
@@ -138,13 +142,31 @@ def subscribe(
             buffer=buffer,
             on_full=on_full,
         ),
-        stdout_is_terminal=world.stdout_is_terminal,
-        read_text=world.read_text,
+        world,
+        talk,
+        credentials=credentials,
+        credentials_command=credentials_command,
     )
+
+
+def stream(
+    typed: Typed,
+    env: Env,
+    talk: Talk,
+    *,
+    credentials: str | None = None,
+    credentials_command: str | None = None,
+) -> None:
+    """Makes the plan of what was typed, and runs it to its end."""
+    import asyncio
+
+    from kfws.cli.plan import make_plan
+
+    plan = make_plan(typed, stdout_is_terminal=env.stdout_is_terminal, read_text=env.read_text)
     for warning in plan.warnings:
         talk.say("warning", "plan", warning)
-    key = world.credentials(plan, file=credentials, command=credentials_command)
-    asyncio.run(_run(plan, key, world, talk))
+    key = env.credentials(plan, file=credentials, command=credentials_command)
+    asyncio.run(_run(plan, key, env, talk))
 
 
 async def _run(plan: Plan, key: Credentials | None, env: Env, talk: Talk) -> None:
@@ -162,7 +184,7 @@ async def _run(plan: Plan, key: Credentials | None, env: Env, talk: Talk) -> Non
     async with AsyncExitStack() as stack:
         # Outputs first: a file that cannot be written is found before the venue is troubled.
         outlets = []
-        for output, outlet in _outlets(plan, env, talk):
+        for output, outlet in _outlets(plan, env, talk, listed):
             stack.callback(outlet.close)
             outlets.append((output, outlet))
         url, header = plan.url, _header(plan)
@@ -184,18 +206,18 @@ async def _named(plan: Plan, listed: ProductsList, talk: Talk) -> Plan:
 
     The venue is asked only for globs; ids that no list knows are sent as they were typed.
     """
-    from kfws.cli.plan import name_products
+    from kfws.cli.plan import name_products, size_steps
 
     if not plan.names_products:
         return plan
     costs_nothing = plan.rest_base == ""
     products = await listed.get() if plan.has_globs or costs_nothing else listed.at_hand()
     if products is None:
-        return plan
+        return size_steps(plan, None)
     named = name_products(plan, products)
     for warning in named.warnings[len(plan.warnings) :]:
         talk.say("warning", "plan", warning)
-    return named
+    return size_steps(named, products)
 
 
 async def _explained(
@@ -248,7 +270,9 @@ def _source(plan: Plan, url: str, key: Credentials | None, env: Env) -> Source:
     )
 
 
-def _outlets(plan: Plan, env: Env, talk: Talk) -> Iterator[tuple[Output, Outlet]]:
+def _outlets(
+    plan: Plan, env: Env, talk: Talk, listed: ProductsList
+) -> Iterator[tuple[Output, Outlet]]:
     """The outputs, opened. Raises OutputError, and UsageError where two are one by a link."""
     from os.path import realpath
     from pathlib import Path
@@ -262,10 +286,10 @@ def _outlets(plan: Plan, env: Env, talk: Talk) -> Iterator[tuple[Output, Outlet]
         twice = next(each for each in places if places.count(each) > 1)
         raise UsageError(f"two outputs on {twice}", hint="give each -o a path of its own")
     for output in plan.outputs:
-        sink = _sink(output, plan, env)
         if output.path is None:
-            yield output, DescriptorOutlet(env.stdout, sink)
+            yield output, _on_stdout(output, plan, env, talk, listed)
             continue
+        sink = _sink(output, plan, env)
         file = FileSink(
             Path(output.path),
             compression=output.compression,
@@ -287,6 +311,16 @@ def _outlets(plan: Plan, env: Env, talk: Talk) -> Iterator[tuple[Output, Outlet]
             yield output, DescriptorOutlet(pipe, sink, name=output.path, own=True)
 
 
+def _on_stdout(output: Output, plan: Plan, env: Env, talk: Talk, listed: ProductsList) -> Outlet:
+    if output.format is Format.table and env.can_draw:
+        from kfws.cli.views import on_terminal, views_of
+
+        return on_terminal(views_of(plan, env, listed.at_hand()), plan, env, talk)
+    from kfws.cli.outlet import DescriptorOutlet
+
+    return DescriptorOutlet(env.stdout, _sink(output, plan, env))
+
+
 def _sink(output: Output, plan: Plan, env: Env) -> Sink:
     match output.format:
         case Format.raw:
@@ -302,15 +336,16 @@ def _sink(output: Output, plan: Plan, env: Env) -> Sink:
 
             return Csv(feed=plan.feeds[0], fields=plan.fields)
         case Format.table:
+            from kfws.sinks.paint import Paint
             from kfws.sinks.table import Table
 
             return Table(
                 feeds=plan.feeds,
                 fields=plan.fields,
                 events=plan.events,
-                color=env.color,
-                width=env.width,
-                zone=env.zone,
+                paint=Paint(env.color(plan.color)),
+                width=env.size[0],
+                zone=env.zone(plan.utc),
             )
         case _:
             from kfws.sinks.ndjson import Ndjson
