@@ -6,6 +6,7 @@ KfwsError
 │   └── MissingExtra    an optional package is not installed (2)
 ├── Unreachable         no connection to the venue (3)
 ├── Unwelcome           credentials missing, malformed or refused (4)
+│   └── MissingCredentials   … for a private feed, in the library (4); an AttributeError too
 ├── Refused             no subscription is left, or a REST request turned down (5)
 ├── ProtocolBroken      the venue broke its own protocol, under --strict (6)
 ├── Incomplete          messages are missing, under --strict (7)
@@ -24,6 +25,7 @@ __all__ = [
     "Incomplete",
     "Interrupted",
     "KfwsError",
+    "MissingCredentials",
     "MissingExtra",
     "NothingCame",
     "OutputError",
@@ -74,6 +76,10 @@ class Unreachable(KfwsError):
 
 class Unwelcome(KfwsError):
     """Credentials are missing, malformed or refused."""
+
+
+class MissingCredentials(Unwelcome, AttributeError):
+    """A private feed needs credentials; the documented library raises AttributeError."""
 
 
 class Refused(KfwsError):

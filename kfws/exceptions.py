@@ -114,7 +114,7 @@ class MaxReconnectError(Unreachable):
 
 
 class KrakenInvalidArgumentsError(KrakenError):
-    """The request holds an argument that the venue cannot use"""
+    """An argument of the request is invalid"""
 
 
 class KrakenBadRequestError(KrakenError):

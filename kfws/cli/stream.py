@@ -24,18 +24,14 @@ from kfws.cli.talk import Talk
 from kfws.cli.totals import Totals
 from kfws.cli.unwritten import gaps_of
 from kfws.errors import (
-    Incomplete,
     Interrupted,
     KfwsError,
     NothingCame,
     OutputError,
-    ProtocolBroken,
     ReaderTooSlow,
 )
-from kfws.errors import (
-    Refused as AllRefused,
-)
-from kfws.protocol.events import Broken, Closed, Data, Event, Gap, Refused, Report
+from kfws.protocol.events import Closed, Data, Event, Refused, Report
+from kfws.protocol.strict import judge_strictly
 
 __all__ = ["Run"]
 
@@ -202,7 +198,7 @@ class Run:
         self._write(events, chosen, came)
         self._drop_those_gone()
         if self._plan.strict:
-            _be_strict(events)
+            judge_strictly(events, hint="--strict was given")
 
     def _write(self, events: list[Event], chosen: list[Event], came: list[Event]) -> None:
         """To every output, whatever becomes of one of them."""
@@ -449,22 +445,3 @@ def _for_raw(events: list[Event], chosen: list[Event]) -> list[Event]:
         return events
     kept = {id(each) for each in chosen}
     return [each for each in events if id(each) in kept or (type(each) is Data and each.quiet)]
-
-
-def _be_strict(events: Sequence[Event]) -> None:
-    for event in events:
-        if isinstance(event, Broken):
-            raise ProtocolBroken(
-                f"the venue sent a broken frame: {event.reason}", hint="--strict was given"
-            )
-        if isinstance(event, Gap) and not event.healed:
-            raise Incomplete(
-                f"messages are missing of {event.feed} {event.product or ''}".rstrip(),
-                hint="--strict was given",
-            )
-        if isinstance(event, Refused) and not event.quiet:
-            raise AllRefused(
-                f"the venue refused {event.feed} {event.product or ''}".rstrip()
-                + f": {event.message}",
-                hint="--strict was given",
-            )

@@ -424,7 +424,7 @@ TABLE: dict[str, tuple[Column, ...]] = {
 
 # ── boards: one row per thing that has a state; which columns go first is said by their rank ──
 
-_TREND = Column("TREND", ("last", "bid"), 8, "trend", 3)
+_TREND = Column("TREND", ("last", "bid"), 12, "trend", 3)
 _SPREAD = Column("SPREAD", ("bid", "ask"), 6, "spread", 7)
 _BOARD_ORDERS = (
     Column("PRODUCT", ("instrument",), 7, "text"),

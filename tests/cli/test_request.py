@@ -15,7 +15,8 @@ from kfws.cli.commands.request import API
 from kfws.protocol.auth import DEMO
 from kfws.sim.server import SimOptions, SimulatedVenue, serve
 from tests.cli.inside import Done, beside, run
-from tests.cli.program import PATIENCE_S, start
+from tests.cli.program import PATIENCE_S, environment, start
+from tests.cli.program import run as run_apart
 from tests.test_rest import Venue, listening
 
 KEY = {"KFWS_API_KEY": DEMO.key, "KFWS_API_SECRET": DEMO.secret}
@@ -197,6 +198,19 @@ def test_nothing_listening_is_status_3(unused_tcp_port: int) -> None:
     assert done.said == [
         f"kfws: nothing is listening at 127.0.0.1:{unused_tcp_port}; look at --rest-url"
     ]
+
+
+def test_a_proxy_of_the_environment_is_asked_but_for_this_machine(venue: Venue) -> None:
+    venue.status = 502
+    env = environment(https_proxy=venue.url, http_proxy=venue.url, socks_proxy="socks5://a:1")
+    done = run_apart("request", "GET", "x", "--rest-url", "https://venue.example", env=env)
+    assert done.returncode == 3
+    place = venue.url.removeprefix("http://")
+    assert done.stderr.startswith(f"kfws: the proxy {place} refused: HTTP 502")
+    assert [seen.method for seen in venue.seen] == ["CONNECT"]
+    with beside(listening) as here:
+        direct = run_apart("request", "GET", "x", "--rest-url", here.url, env=env)
+        assert (direct.returncode, len(here.seen)) == (0, 1)
 
 
 # What is refused before anything is sent

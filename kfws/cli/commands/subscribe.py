@@ -184,7 +184,7 @@ async def _run(plan: Plan, key: Credentials | None, env: Env, talk: Talk) -> Non
     async with AsyncExitStack() as stack:
         # Outputs first: a file that cannot be written is found before the venue is troubled.
         outlets = []
-        for output, outlet in _outlets(plan, env, talk):
+        for output, outlet in _outlets(plan, env, talk, listed):
             stack.callback(outlet.close)
             outlets.append((output, outlet))
         url, header = plan.url, _header(plan)
@@ -244,15 +244,9 @@ async def _explained(
 
 
 def _source(plan: Plan, url: str, key: Credentials | None, env: Env) -> Source:
-    import itertools
-
-    from kfws.protocol.sequence import Sequences
     from kfws.protocol.session import Subscription
-    from kfws.sources.arbiter import Arbiter
-    from kfws.sources.backoff import DialPace
     from kfws.sources.connection import Target
-    from kfws.sources.live import Live, Standing
-    from kfws.sources.redundant import Redundant
+    from kfws.sources.redundant import open_source
 
     target = Target(
         url=url,
@@ -263,35 +257,22 @@ def _source(plan: Plan, url: str, key: Credentials | None, env: Env) -> Source:
         follow_redirects=not plan.is_private,
         buffer_bytes=plan.buffer_bytes // plan.redundancy,
     )
-    wanted = [Subscription(*each) for each in plan.subscriptions]
-    pace, numbers, standing = DialPace(), itertools.count(1), Standing()
-
-    def live(*, resync: bool, snapshots_pass: bool) -> Live:
-        return Live(
-            target,
-            wanted,
-            key,
-            attempts=plan.attempts,
-            resync=resync,
-            on_full=plan.on_full.value,
-            sequences=Sequences(snapshots_pass=snapshots_pass),
-            pace=pace,
-            numbers=numbers,
-            standing=standing,
-        )
-
-    if plan.redundancy == 1:
-        return live(resync=plan.resync, snapshots_pass=plan.snapshots)
-    # Each leg tells all that it saw; what of it is lost is the arbiter's to say.
-    return Redundant(
-        lambda _: live(resync=False, snapshots_pass=True),
-        plan.redundancy,
+    return open_source(
+        target,
+        [Subscription(*each) for each in plan.subscriptions],
+        key,
+        redundancy=plan.redundancy,
         renew_s=plan.renew_s,
-        arbiter=Arbiter(snapshots_pass=plan.snapshots, resync=plan.resync),
+        attempts=plan.attempts,
+        resync=plan.resync,
+        on_full=plan.on_full.value,
+        snapshots_pass=plan.snapshots,
     )
 
 
-def _outlets(plan: Plan, env: Env, talk: Talk) -> Iterator[tuple[Output, Outlet]]:
+def _outlets(
+    plan: Plan, env: Env, talk: Talk, listed: ProductsList
+) -> Iterator[tuple[Output, Outlet]]:
     """The outputs, opened. Raises OutputError, and UsageError where two are one by a link."""
     from os.path import realpath
     from pathlib import Path
@@ -306,7 +287,7 @@ def _outlets(plan: Plan, env: Env, talk: Talk) -> Iterator[tuple[Output, Outlet]
         raise UsageError(f"two outputs on {twice}", hint="give each -o a path of its own")
     for output in plan.outputs:
         if output.path is None:
-            yield output, _on_stdout(output, plan, env, talk)
+            yield output, _on_stdout(output, plan, env, talk, listed)
             continue
         sink = _sink(output, plan, env)
         file = FileSink(
@@ -330,11 +311,11 @@ def _outlets(plan: Plan, env: Env, talk: Talk) -> Iterator[tuple[Output, Outlet]
             yield output, DescriptorOutlet(pipe, sink, name=output.path, own=True)
 
 
-def _on_stdout(output: Output, plan: Plan, env: Env, talk: Talk) -> Outlet:
+def _on_stdout(output: Output, plan: Plan, env: Env, talk: Talk, listed: ProductsList) -> Outlet:
     if output.format is Format.table and env.can_draw:
         from kfws.cli.views import on_terminal, views_of
 
-        return on_terminal(views_of(plan, env), plan, env, talk)
+        return on_terminal(views_of(plan, env, listed.at_hand()), plan, env, talk)
     from kfws.cli.outlet import DescriptorOutlet
 
     return DescriptorOutlet(env.stdout, _sink(output, plan, env))
