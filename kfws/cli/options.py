@@ -44,6 +44,7 @@ __all__ = [
     "Sort",
     "Stamp",
     "Strict",
+    "Tapes",
     "Tick",
     "Timeout",
     "Until",
@@ -62,6 +63,14 @@ _END = "When to end"
 _TALK = "Messages (stderr)"
 
 
+Tapes = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="TAPE…",
+        help="Recordings: files (.ndjson, .gz, .zst), folders with such files, globs.",
+        show_default=False,
+    ),
+]
 EnvOption = Annotated[
     VenueName | None,
     typer.Option(
