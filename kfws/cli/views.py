@@ -49,7 +49,16 @@ def views_of(plan: Plan, env: Env, listed: Products | None) -> list[View]:
     for feed in plan.feeds:
         if feed == "book" and feed in standing:
             look = plan.look or Look()
-            views.append(Ladder(plan.products, paint=paint, depth=look.depth, steps=look.steps))
+            views.append(
+                Ladder(
+                    plan.products,
+                    paint=paint,
+                    depth=look.depth,
+                    steps=look.steps,
+                    # Ends of groups have digits of their own.
+                    places={} if look.steps else places,
+                )
+            )
         elif feed in BOARD:
             views.append(
                 Board(
