@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test lint types cover bench chaos crash soak golden completions dist check clean
+.PHONY: help run test lint types cover bench chaos crash soak golden docs completions dist check clean
 
 help:
 	@echo "make TARGET [PYTHON=python3.12] [ARGS='...']"
@@ -51,6 +51,9 @@ soak: .venv/dev.stamp ## 30 min at 5,000 messages a second with faults (ARGS='--
 golden: .venv/dev.stamp ## rewrite the golden files in tests/golden
 	@if [ -d tests/golden ]; then KFWS_GOLDEN=1 $(BIN)/python -m pytest -m golden $(ARGS); \
 	else echo "there are no golden files yet (tests/golden does not exist)" >&2; fi
+
+docs: .venv/dev.stamp ## write docs/api.md from the docstrings
+	@$(BIN)/python -m tests.api_reference
 
 # zsh wants #compdef on the first line, where typer leaves an empty one.
 completions: .venv/kfws.stamp ## write the completions of bash, zsh and fish

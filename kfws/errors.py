@@ -6,7 +6,8 @@ KfwsError
 │   └── MissingExtra    an optional package is not installed (2)
 ├── Unreachable         no connection to the venue (3)
 ├── Unwelcome           credentials missing, malformed or refused (4)
-├── Refused             no subscription is left (5)
+│   └── MissingCredentials   … for a private feed, in the library (4); an AttributeError too
+├── Refused             no subscription is left, or a REST request turned down (5)
 ├── ProtocolBroken      the venue broke its own protocol, under --strict (6)
 ├── Incomplete          messages are missing, under --strict (7)
 ├── OutputError         an output cannot be written (8)
@@ -28,6 +29,7 @@ __all__ = [
     "Incomplete",
     "Interrupted",
     "KfwsError",
+    "MissingCredentials",
     "MissingExtra",
     "NothingCame",
     "OutputError",
@@ -80,8 +82,12 @@ class Unwelcome(KfwsError):
     """Credentials are missing, malformed or refused."""
 
 
+class MissingCredentials(Unwelcome, AttributeError):
+    """A private feed needs credentials; the documented library raises AttributeError."""
+
+
 class Refused(KfwsError):
-    """The venue turned down every subscription."""
+    """The venue turned down every subscription, or a request."""
 
 
 class ProtocolBroken(KfwsError):

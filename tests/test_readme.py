@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import subprocess
@@ -12,11 +13,15 @@ import pytest
 
 from kfws.cli.exits import ExitStatus
 from kfws.protocol.auth import DEMO
+from kfws.sim.server import SimOptions, serve
 from tests.cli.program import PATIENCE_S, environment
 from tests.needs import need
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+PROGRAMS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+URL = "ws://127.0.0.1:8765/ws/v1"
 
 
 def sessions() -> list[tuple[str, list[str]]]:
@@ -61,6 +66,25 @@ def test_a_shown_command_prints_what_is_shown(command: str, shown: list[str], fo
     for got, wanted in zip(printed, shown, strict=True):
         pattern = ".*?".join(re.escape(piece) for piece in wanted.split("…"))
         assert re.fullmatch(pattern, got), f"{got!r} is not {wanted!r}"
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda each: each[-60:])
+async def test_a_shown_program_runs_as_it_stands(program: str) -> None:
+    async with serve(SimOptions()) as venue:
+        assert URL in program
+        run = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-W", "error", "-c", program.replace(URL, venue.url)),
+            cwd=ROOT,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        printed, _ = await run.communicate()
+    assert run.returncode == 0, printed.decode()
+    lines = printed.decode().splitlines()
+    assert any(
+        re.match(r"\(Level\(price=|\{'time': \d+, 'product_id': 'PF_XBTUSD'", x) for x in lines
+    )
+    assert "Traceback" not in printed.decode()
 
 
 def test_there_are_commands_to_run() -> None:

@@ -9,7 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from kfws import __version__
+from kfws.cli.commands.book import book
 from kfws.cli.commands.feeds import feeds
+from kfws.cli.commands.products import products
+from kfws.cli.commands.request import request
 from kfws.cli.commands.sim import sim
 from kfws.cli.commands.subscribe import subscribe
 from kfws.cli.env import Env
@@ -31,8 +34,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(subscribe)
+app.command()(book)
 app.command()(feeds)
+app.command()(products)
 app.command()(sim)
+app.command()(request)
 
 
 def _print_version(context: typer.Context, wanted: bool) -> None:

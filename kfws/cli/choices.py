@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-__all__ = ["Format", "LogFormat", "OnDiskFull", "OnFull", "VenueName"]
+__all__ = ["Color", "Format", "LogFormat", "OnDiskFull", "OnFull", "VenueName"]
 
 
 class Format(StrEnum):
@@ -16,6 +16,14 @@ class Format(StrEnum):
     json = "json"
     csv = "csv"
     raw = "raw"
+
+
+class Color(StrEnum):
+    """Whether what people see is coloured."""
+
+    auto = "auto"
+    always = "always"
+    never = "never"
 
 
 class VenueName(StrEnum):

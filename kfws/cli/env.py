@@ -17,19 +17,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from datetime import tzinfo
 
-    from kfws.cli.choices import LogFormat
+    from kfws.cli.choices import Color, LogFormat, VenueName
     from kfws.cli.plan import Plan
     from kfws.cli.talk import Level, Talk
     from kfws.errors import KfwsError
     from kfws.protocol.auth import Credentials
 
-__all__ = ["ATOMIC_BYTES", "Env", "LineWriter", "is_writable", "opened_anew"]
+__all__ = ["ATOMIC_BYTES", "NO_KEY", "Env", "LineWriter", "is_writable", "opened_anew"]
 
 # More than a person reads; what a standing stderr would hold back is bounded by it.
 LINES_KEPT = 1000
 # A pipe that is ready takes this much without blocking (PIPE_BUF on Linux, 512 at least).
 ATOMIC_BYTES = 512 if not hasattr(os, "fpathconf") else 4096
 CLOSED = -1
+NO_KEY = "set KFWS_API_KEY and KFWS_API_SECRET, or give --credentials FILE"
 
 
 class LineWriter:
@@ -50,6 +51,13 @@ class LineWriter:
             return
         self._waiting.append(line.encode(errors="replace") + b"\n")
         self.flush()
+
+    def is_on(self, fd: int) -> bool:
+        """Whether the lines go to the terminal behind another descriptor."""
+        try:
+            return os.isatty(fd) and os.path.sameopenfile(self._fd, fd)
+        except OSError:
+            return False
 
     def flush(self) -> None:
         """Writes what can be written now."""
@@ -81,11 +89,14 @@ class Env:
     stdout: int = 1
     stderr: LineWriter = field(default_factory=lambda: LineWriter(2))
     stdout_is_terminal: bool = False
+    stdin_is_terminal: bool = False
     talk: Talk | None = None
     """Set by the command once it knows how loud it may be."""
     is_debug: bool = False
     args: Sequence[str] = ()
     """What was typed behind the program's name."""
+    cache_folder: Path | None = None
+    """Where lists are kept; None: where the system has it."""
 
     @classmethod
     def of_process(cls) -> Env:
@@ -95,28 +106,54 @@ class Env:
             stdout=CLOSED if sys.stdout is None else 1,
             stderr=LineWriter(CLOSED if sys.stderr is None else 2),
             stdout_is_terminal=sys.stdout is not None and os.isatty(1),
+            stdin_is_terminal=sys.stdin is not None and os.isatty(0),
         )
 
     @property
-    def width(self) -> int:
-        """Columns of the terminal that stdout is; 80 where nobody says."""
+    def size(self) -> tuple[int, int]:
+        """Columns and lines of the terminal that stdout is; 80 by 24 where nobody says."""
         try:
-            return os.get_terminal_size(self.stdout).columns or 80
+            columns, lines = os.get_terminal_size(self.stdout)
         except OSError:
-            columns = self.environ.get("COLUMNS", "")[:9]
-            return int(columns) if columns.isdecimal() and int(columns) > 0 else 80
+            columns, lines = self._said("COLUMNS"), self._said("LINES")
+        return columns or 80, lines or 24
+
+    def _said(self, name: str) -> int:
+        text = self.environ.get(name, "")[:9]
+        return int(text) if text.isdecimal() else 0
+
+    def color(self, wanted: Color) -> bool:
+        """Whether colours are welcome on stdout (https://no-color.org)."""
+        if wanted != "auto":
+            return wanted == "always"
+        return self.can_draw and not self.environ.get("NO_COLOR")
 
     @property
-    def color(self) -> bool:
-        """Whether escapes are welcome on stdout (https://no-color.org)."""
+    def cache(self) -> Path:
+        """The folder of lists that are kept between runs; it may not be there."""
+        if self.cache_folder is not None:
+            return self.cache_folder
+        from platformdirs import user_cache_path
+
+        return user_cache_path("kfws")
+
+    @property
+    def can_draw(self) -> bool:
+        """Whether stdout is a terminal that a picture can be drawn on."""
         dumb = self.environ.get("TERM", "") in ("", "dumb")
-        return self.stdout_is_terminal and not dumb and not self.environ.get("NO_COLOR")
+        return self.stdout_is_terminal and not dumb
 
     @property
-    def zone(self) -> tzinfo:
-        """The zone of the person at the terminal."""
-        from datetime import datetime
+    def talks_on_stdout(self) -> bool:
+        """Whether stderr is the very terminal that stdout is."""
+        return self.stderr.is_on(self.stdout)
 
+    def zone(self, utc: bool) -> tzinfo:
+        """The zone of the person at the terminal, or UTC."""
+        from datetime import UTC, datetime
+
+        if utc:
+            return UTC
         zone = datetime.now().astimezone().tzinfo
         assert zone is not None  # noqa: S101  # astimezone always sets one
         return zone
@@ -167,22 +204,25 @@ class Env:
             for line in "".join(traceback.format_exception(error)).splitlines():
                 self.stderr.write(line)
 
-    def proxy(self, plan: Plan, url: str) -> str | None:
+    def proxy(self, typed: str | None, url: str) -> str | None:
         """The proxy to take: the one that was typed, else the environment's; never to loopback.
 
-        ``wss_proxy``, ``socks_proxy``, ``https_proxy``, ``all_proxy`` in this order, unless
-        ``no_proxy`` names the host; on macOS and Windows the system's settings as well.
+        ``wss_proxy``, ``socks_proxy``, ``https_proxy``, ``all_proxy`` in this order (of these REST
+        takes the last two), unless ``no_proxy`` names the host; on macOS and Windows the system's
+        settings as well.
         """
         from urllib.parse import urlsplit
         from urllib.request import getproxies, proxy_bypass
 
-        if plan.proxy is not None:
-            return None if plan.proxy == "none" else plan.proxy
+        from kfws.protocol.auth import is_loopback
+
+        if typed is not None:
+            return None if typed == "none" else typed
         parts = urlsplit(url)
-        if plan.is_loopback or proxy_bypass(parts.hostname or ""):
+        host = parts.hostname or ""
+        if is_loopback(host) or proxy_bypass(host):
             return None
-        secure = parts.scheme == "wss"
-        names = ("wss", "socks", "https", "all") if secure else ("ws", "socks", "http", "all")
+        names = _PROXIES[parts.scheme]
         found = getproxies()
         return next((found[name] for name in names if found.get(name)), None)
 
@@ -193,27 +233,32 @@ class Env:
     ) -> Credentials | None:
         """The key for private feeds, first found wins; None where only public ones are asked for.
 
-        Raises Unwelcome. The simulator's own key is used with the simulator in the process.
+        Raises Unwelcome.
         """
-        from kfws.cli.secrets import from_environment, parse_credentials
         from kfws.errors import Unwelcome
-        from kfws.protocol.auth import DEMO
 
         if not plan.is_private:
             return None
+        found = self.find_credentials(plan.venue, file=file, command=command)
+        if found is None:
+            raise Unwelcome(f"{', '.join(plan.private_feeds)} needs an API key", hint=NO_KEY)
+        return found
+
+    def find_credentials(
+        self, venue: VenueName | None, *, file: str | None, command: str | None
+    ) -> Credentials | None:
+        """The first key that is found, or None. Raises Unwelcome for one that is none.
+
+        The simulator's own key is used with the simulator in the process.
+        """
+        from kfws.cli.secrets import from_environment, parse_credentials
+        from kfws.protocol.auth import DEMO
+
         if file is not None:
             return parse_credentials(self._read_private(file), file)
         if command is not None:
             return parse_credentials(_output_of(command), "--credentials-command")
-        if plan.venue == "sim":
-            return DEMO
-        found = from_environment(self.environ)
-        if found is None:
-            raise Unwelcome(
-                f"{', '.join(plan.private_feeds)} needs an API key",
-                hint="set KFWS_API_KEY and KFWS_API_SECRET, or give --credentials FILE",
-            )
-        return found
+        return DEMO if venue == "sim" else from_environment(self.environ)
 
     def _read_private(self, path: str) -> str:
         from kfws.errors import Unwelcome
@@ -241,18 +286,37 @@ class Env:
             raise OSError(errno.EBADF, "stdin is closed")
         return sys.stdin.read()
 
+    def confirms(self, question: str) -> bool:
+        """Asks the person at the terminal; only y or yes is one. False without a terminal."""
+        if not self.stdin_is_terminal:
+            return False
+        self.stderr.write(question)
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+
     def print(self, text: str) -> None:
         """A short answer on stdout, in one piece; a reader that left is no fault."""
+        self.write(text.encode(errors="replace"))
+
+    def write(self, data: bytes) -> None:
+        """The same of bytes."""
         try:
-            data = memoryview(text.encode(errors="replace"))
-            while data:
-                data = data[os.write(self.stdout, data) :]
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(self.stdout, rest) :]
         except BrokenPipeError:
             pass
         except OSError as exc:
             from kfws.errors import OutputError
 
             raise OutputError(f"stdout cannot be written: {exc.strerror}") from exc
+
+
+_PROXIES = {
+    "wss": ("wss", "socks", "https", "all"),
+    "ws": ("ws", "socks", "http", "all"),
+    "https": ("https", "all"),
+    "http": ("http", "all"),
+}
 
 
 def opened_anew(fd: int) -> int | None:

@@ -25,7 +25,7 @@ class ExitStatus(IntEnum):
     USAGE = 2, "what was typed cannot be done, or an extra is not installed"
     UNREACHABLE = 3, "no connection, or it was lost; HTTP 404; certificate not trusted"
     UNWELCOME = 4, "credentials missing, malformed or refused; HTTP 401 and 403"
-    REFUSED = 5, "every subscription was turned down, or one under --strict"
+    REFUSED = 5, "a request or every subscription was turned down, or one under --strict"
     PROTOCOL = 6, "the venue broke its own protocol, under --strict"
     INCOMPLETE = 7, "messages are missing, under --strict"
     OUTPUT = 8, "an output failed: disk full, not writable, another writer, not a tape"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 
 from kfws.cli.talk import Level, Talk
@@ -25,9 +26,14 @@ from kfws.protocol.events import (
     Subscribed,
     describe,
 )
-from kfws.protocol.session import ALREADY_SUBSCRIBED, NOT_SUBSCRIBED, UNAUTHENTICATED
+from kfws.protocol.session import (
+    ALREADY_SUBSCRIBED,
+    INVALID_PRODUCT,
+    NOT_SUBSCRIBED,
+    UNAUTHENTICATED,
+)
 
-__all__ = ["Narrator"]
+__all__ = ["Narrator", "is_unknown"]
 
 # So many intervals of one feed and cause are told one by one; more are told as one.
 INTERVALS_TOLD = 3
@@ -39,10 +45,16 @@ SHOWN = 200
 
 
 class Narrator:
-    """Says each thing that needs a person once, the rest only when asked to be verbose."""
+    """Says each thing that needs a person once, the rest only when asked to be verbose.
 
-    def __init__(self, talk: Talk) -> None:
+    ``fault`` says what is wrong with a product id, or nothing where it does not know.
+    """
+
+    def __init__(self, talk: Talk, fault: Callable[[str], str] = lambda _: "") -> None:
         self._talk = talk
+        self._fault = fault
+        self.refused: dict[tuple[str, str | None], Refused] = {}
+        """What the venue turned down, by feed and product."""
         self._refusals: list[Refused] = []
         self._redials = 0
 
@@ -75,6 +87,7 @@ class Narrator:
                 what = f"subscribed to {event.feed} {products}".rstrip()
                 self._say("info", "subscribed", what, event)
             case Refused(quiet=False):
+                self.refused[event.feed, event.product] = event
                 self._refusals.append(event)
             case Broken():
                 what = f"the venue sent a broken frame: {event.reason}"
@@ -126,8 +139,9 @@ class Narrator:
     def go_on(self) -> None:
         """The stream goes on in spite of what was refused; where it does not, the error says so."""
         for event in self._refusals:
-            what = f"the venue refused {_stream(event)}: {event.message}; going on without it"
-            self._say("warning", "refused", what, event)
+            fault = self._fault(event.product) if event.product and is_unknown(event) else ""
+            what = f"the venue refused {_stream(event)}: {fault or event.message}"
+            self._say("warning", "refused", f"{what}; going on without it", event)
         self._refusals.clear()
 
     def sum_up(self, totals: Totals, duration_s: float, error: KfwsError | None) -> None:
@@ -140,6 +154,11 @@ class Narrator:
             return  # one line says it all: that of the error
         facts = totals.fields(duration_s)
         self._talk.say("warning", "totals", totals.sentence(duration_s), totals=facts)
+
+
+def is_unknown(refused: Refused) -> bool:
+    """Whether the venue refused a subscription since it has no such product."""
+    return refused.message.startswith(INVALID_PRODUCT)
 
 
 def _said(notice: Notice) -> str:

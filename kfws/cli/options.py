@@ -6,23 +6,29 @@ from typing import Annotated
 
 import typer
 
-from kfws.cli.choices import Format, LogFormat, OnDiskFull, OnFull, VenueName
+from kfws.cli.choices import Color, Format, LogFormat, OnDiskFull, OnFull, VenueName
 
 __all__ = [
+    "SELECT",
+    "VENUE",
     "Attempts",
     "Buffer",
     "CaFile",
+    "ColorOption",
     "Compression",
     "Count",
     "CredentialsCommand",
     "CredentialsFile",
     "Debug",
+    "Depth",
     "Duration",
     "EnvOption",
     "Events",
+    "Every",
     "Fields",
     "ForceFeed",
     "FormatOption",
+    "Group",
     "Insecure",
     "Keep",
     "LogFormatOption",
@@ -34,24 +40,29 @@ __all__ = [
     "Quiet",
     "Redundancy",
     "Renew",
+    "RestUrl",
     "Resync",
     "Rotate",
     "Snapshots",
+    "Sort",
     "Stamp",
     "Strict",
     "Sync",
+    "Tick",
     "Timeout",
     "Until",
     "Url",
+    "Utc",
     "Verbose",
     "Where",
 ]
 
-_VENUE = "Venue"
+VENUE = "Venue"
 _STEADY = "Steadiness"
 _OUTPUT = "Output"
 _FILES = "Files of -o"
-_SELECT = "Selection"
+SELECT = "Selection"
+_BOOK = "Book"
 _END = "When to end"
 _TALK = "Messages (stderr)"
 
@@ -61,22 +72,32 @@ EnvOption = Annotated[
     typer.Option(
         "--env",
         help="The venue; sim runs a simulated one in the process. (default: live)",
-        rich_help_panel=_VENUE,
+        rich_help_panel=VENUE,
         show_default=False,
     ),
 ]
 Url = Annotated[
     str | None,
     typer.Option(
-        "--url", metavar="URL", help="Another venue: wss://HOST/ws/v1.", rich_help_panel=_VENUE
+        "--url", metavar="URL", help="Another venue: wss://HOST/ws/v1.", rich_help_panel=VENUE
+    ),
+]
+RestUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--rest-url",
+        metavar="URL",
+        help="Where REST is: https://HOST. (default: host and port of --url, else of --env)",
+        rich_help_panel=VENUE,
+        show_default=False,
     ),
 ]
 Insecure = Annotated[
     bool,
     typer.Option(
         "--insecure",
-        help="Allow ws:// to other hosts than this one (never with credentials).",
-        rich_help_panel=_VENUE,
+        help="Allow ws:// and http:// to other hosts than this one (never with credentials).",
+        rich_help_panel=VENUE,
     ),
 ]
 Proxy = Annotated[
@@ -85,7 +106,7 @@ Proxy = Annotated[
         "--proxy",
         metavar="URL",
         help="HTTP or SOCKS proxy; `none`: no proxy. (default: https_proxy, all_proxy …)",
-        rich_help_panel=_VENUE,
+        rich_help_panel=VENUE,
         show_default=False,
     ),
 ]
@@ -95,7 +116,7 @@ CaFile = Annotated[
         "--ca-file",
         metavar="FILE",
         help="Trust these authorities (PEM) instead of the system's.",
-        rich_help_panel=_VENUE,
+        rich_help_panel=VENUE,
     ),
 ]
 Compression = Annotated[
@@ -103,7 +124,7 @@ Compression = Annotated[
     typer.Option(
         "--compression",
         help="Offer permessage-deflate: less network, more CPU.",
-        rich_help_panel=_VENUE,
+        rich_help_panel=VENUE,
     ),
 ]
 ForceFeed = Annotated[
@@ -111,7 +132,7 @@ ForceFeed = Annotated[
     typer.Option(
         "--force-feed",
         help="Ask for feeds that kfws does not know.",
-        rich_help_panel=_VENUE,
+        rich_help_panel=VENUE,
     ),
 ]
 CredentialsFile = Annotated[
@@ -120,7 +141,7 @@ CredentialsFile = Annotated[
         "--credentials",
         metavar="FILE",
         help="A file with api_key and api_secret, readable by you alone.",
-        rich_help_panel=_VENUE,
+        rich_help_panel=VENUE,
     ),
 ]
 CredentialsCommand = Annotated[
@@ -129,7 +150,7 @@ CredentialsCommand = Annotated[
         "--credentials-command",
         metavar="CMD",
         help="A command that prints api_key and api_secret.",
-        rich_help_panel=_VENUE,
+        rich_help_panel=VENUE,
     ),
 ]
 Attempts = Annotated[
@@ -281,6 +302,69 @@ Fields = Annotated[
         rich_help_panel=_OUTPUT,
     ),
 ]
+Sort = Annotated[
+    str | None,
+    typer.Option(
+        "--sort",
+        metavar="COLUMN",
+        help="Order the rows of a live table by a column, e.g. change; -change: the greatest "
+        "first. (default: as asked for)",
+        rich_help_panel=_OUTPUT,
+        show_default=False,
+    ),
+]
+Utc = Annotated[
+    bool,
+    typer.Option("--utc", help="Times in UTC, not in your own zone.", rich_help_panel=_OUTPUT),
+]
+ColorOption = Annotated[
+    Color,
+    typer.Option(
+        "--color",
+        help="Colours on stdout; auto: on a terminal, unless NO_COLOR is set.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+Depth = Annotated[
+    int | None,
+    typer.Option(
+        "--depth",
+        metavar="N",
+        min=1,
+        help="Levels a side; 1: the top of the book. (default: 10; on a terminal as many as fit)",
+        rich_help_panel=_BOOK,
+        show_default=False,
+    ),
+]
+Group = Annotated[
+    int | None,
+    typer.Option(
+        "--group",
+        metavar="TICKS",
+        min=1,
+        help="Put levels together in steps of so many ticks, quantities summed.",
+        rich_help_panel=_BOOK,
+    ),
+]
+Tick = Annotated[
+    str | None,
+    typer.Option(
+        "--tick",
+        metavar="SIZE",
+        help="The tick size. (default: as `kfws products` knows it)",
+        rich_help_panel=_BOOK,
+        show_default=False,
+    ),
+]
+Every = Annotated[
+    str | None,
+    typer.Option(
+        "--every",
+        metavar="TIME",
+        help="Lines at most so often (100ms), each with the book of that moment.",
+        rich_help_panel=_BOOK,
+    ),
+]
 Where = Annotated[
     str | None,
     typer.Option(
@@ -288,7 +372,7 @@ Where = Annotated[
         metavar="EXPR",
         help="Pass on what matches: KEY OP VALUE with and, or, not, ( ), e.g. "
         "'side==buy and qty>=10'. A snapshot passes whole when any of its entries matches.",
-        rich_help_panel=_SELECT,
+        rich_help_panel=SELECT,
     ),
 ]
 Snapshots = Annotated[
@@ -296,7 +380,7 @@ Snapshots = Annotated[
     typer.Option(
         "--snapshots/--no-snapshots",
         help="Pass on snapshot messages.",
-        rich_help_panel=_SELECT,
+        rich_help_panel=SELECT,
     ),
 ]
 Until = Annotated[

@@ -15,14 +15,14 @@ import threading
 import time
 from collections.abc import Sequence
 from queue import Empty, SimpleQueue
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from kfws.cli.env import ATOMIC_BYTES, is_writable, opened_anew
 from kfws.errors import OutputError
 from kfws.protocol.events import Data, Event
 from kfws.sinks.shelf import Shelf
 
-__all__ = ["DescriptorOutlet", "FileOutlet", "Outlet", "Sink"]
+__all__ = ["DescriptorOutlet", "Drawn", "FileOutlet", "Outlet", "Sink"]
 
 # Above this an outlet is full: no batch is taken until its reader has read.
 FULL_BYTES = 256 * 1024
@@ -78,6 +78,19 @@ class Outlet(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Drawn(Protocol):
+    """An outlet that shows a picture, which is brought up to date when there is time for it."""
+
+    def draw(self, now_ns: int, *, buffered: int = 0) -> None:
+        """``buffered``: bytes that came and were not handed out. Raises OutputError."""
+        ...
+
+    def leave(self, now_ns: int) -> None:
+        """Gives the terminal back, until the next drawing. Raises OutputError."""
+        ...
 
 
 class DescriptorOutlet:
@@ -211,7 +224,7 @@ class DescriptorOutlet:
         self._wake()
 
     def _unwatch(self) -> None:
-        if self._loop.is_closed():
+        if self._loop.is_closed() or self._kind == "closed":
             return
         if self._kind == "pipe":
             self._loop.remove_reader(self._fd)
@@ -244,6 +257,7 @@ class DescriptorOutlet:
 
     def close(self) -> None:
         self._unwatch()
+        self._kind = "closed"  # from now on the number may be another's
         while self._to_close:
             os.close(self._to_close.pop())
 

@@ -4,23 +4,36 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
+from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
-from kfws.cli.choices import Format, OnDiskFull, OnFull, VenueName
+from kfws.cli.choices import Color, Format, OnDiskFull, OnFull, VenueName
 from kfws.cli.quantities import duration_s, size_bytes, time_or_size
 from kfws.cli.where import Expression, parse
 from kfws.errors import UsageError
+from kfws.products_cache import Products, tick_size
 from kfws.protocol.auth import is_loopback
 from kfws.protocol.feeds import FEEDS, nearest, spelled
-from kfws.protocol.products import is_glob, is_well_formed
-from kfws.sinks.columns import csv_columns, table_columns
+from kfws.protocol.products import is_glob, is_well_formed, match, spelling
+from kfws.sinks.columns import BOARD, csv_columns, named, table_columns
 from kfws.tapes.names import Template
 
-__all__ = ["Output", "Plan", "Typed", "make_plan"]
+__all__ = [
+    "Look",
+    "Output",
+    "Plan",
+    "Typed",
+    "TypedLook",
+    "check_text",
+    "make_plan",
+    "name_products",
+    "rest_base",
+    "size_steps",
+]
 
 
 URLS = {
@@ -34,14 +47,25 @@ LEAST_BUFFER = 64_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TypedLook:
+    """The options of ``kfws book`` alone, as they were typed."""
+
+    depth: int | None = None
+    group: int | None = None
+    tick: str | None = None
+    every: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Typed:
-    """The options of ``kfws subscribe``, as they were typed."""
+    """The options of ``kfws subscribe`` and its like, as they were typed."""
 
     feeds: str
     products: Sequence[str] = ()
     force_feed: bool = False
     env: VenueName | None = None
     url: str | None = None
+    rest_url: str | None = None
     insecure: bool = False
     proxy: str | None = None
     ca_file: str | None = None
@@ -56,6 +80,9 @@ class Typed:
     stamp: bool = False
     events: bool = False
     fields: str | None = None
+    sort: str | None = None
+    utc: bool = False
+    color: Color = Color.auto
     snapshots: bool = True
     where: str | None = None
     until: str | None = None
@@ -69,6 +96,23 @@ class Typed:
     renew: str | None = None
     buffer: str = "64MB"
     on_full: OnFull = OnFull.block
+    look: TypedLook | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What is to be seen of books, instead of their messages."""
+
+    depth: int | None = None
+    """Levels a side; None: as many as fit on a terminal, 10 elsewhere."""
+    group: int | None = None
+    """Levels are put together in steps of so many ticks; None: they stand alone."""
+    tick: Decimal | None = None
+    """Of all products; None: as the products list says."""
+    steps: Mapping[str, Decimal] = field(default_factory=dict)
+    """What comes of it for each product, once ``size_steps`` has said so."""
+    every_s: float | None = None
+    """Lines at most so often; None: one for each change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +122,12 @@ class Output:
     path: str | None
     format: Format
     compression: Literal["gz", "zst"] | None = None
+    holds_messages: bool = True
+    """Whether lines are the venue's messages, not ours about books."""
 
     @property
     def is_tape(self) -> bool:
-        return self.path is not None and self.format is Format.ndjson
+        return self.path is not None and self.format is Format.ndjson and self.holds_messages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,9 +136,12 @@ class Plan:
 
     feeds: tuple[str, ...]
     products: tuple[str, ...]
+    """Ids and globs as typed; ``name_products`` makes ids of the globs."""
     venue: VenueName | None
     """None: the venue of ``url``."""
     url: str
+    rest_base: str
+    """Where REST is; empty for the simulator in the process."""
     proxy: str | None
     insecure: bool
     ca_file: str | None
@@ -108,6 +157,10 @@ class Plan:
     stamp: bool
     events: bool
     fields: tuple[str, ...]
+    sort: str | None
+    """A column's title, with ``-`` in front: the greatest first."""
+    utc: bool
+    color: Color
     snapshots: bool
     where: Expression | None
     until: Expression | None
@@ -121,7 +174,21 @@ class Plan:
     renew_s: float
     buffer_bytes: int
     on_full: OnFull
+    look: Look | None = None
+    """For lines about books, not their messages."""
+    globs: tuple[str, ...] = ()
+    """Those that ``name_products`` made ids of; they go on filtering private feeds."""
     warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def names_products(self) -> bool:
+        """Whether ids are sent to the venue; else products only filter what is passed on."""
+        return any(_goes_by_product(feed, self.products) for feed in self.feeds)
+
+    @property
+    def has_globs(self) -> bool:
+        """Whether the products list must say what to ask the venue for."""
+        return self.names_products and any(is_glob(name) for name in self.products)
 
     @property
     def private_feeds(self) -> tuple[str, ...]:
@@ -148,19 +215,22 @@ class Plan:
 
 def make_plan(typed: Typed, *, stdout_is_terminal: bool, read_text: Callable[[str], str]) -> Plan:
     """Checks what was typed. Raises UsageError with what to type instead."""
-    _check_text(typed)
+    check_text(typed.feeds, typed.url, typed.fields, typed.where, typed.until)
     feeds = _feeds(typed.feeds, typed.force_feed)
     products = _products(typed.products, read_text)
     _match_up(feeds, products)
     outputs = _outputs(typed, feeds, stdout_is_terminal)
     fields = _fields(typed.fields)
-    _check_fields(fields, feeds, outputs)
+    ours = _OF_BOOK_LINES if typed.look else frozenset()
+    _check_fields(fields, feeds, outputs, ours)
+    _check_sort(typed.sort, feeds, outputs)
     venue, url = _place(typed, feeds)
     return Plan(
         feeds=feeds,
         products=products,
         venue=venue,
         url=url,
+        rest_base=rest_base(typed.rest_url, typed.url, typed.env, insecure=typed.insecure),
         proxy=typed.proxy,
         insecure=typed.insecure,
         ca_file=typed.ca_file,
@@ -174,6 +244,9 @@ def make_plan(typed: Typed, *, stdout_is_terminal: bool, read_text: Callable[[st
         stamp=typed.stamp,
         events=typed.events,
         fields=fields,
+        sort=typed.sort,
+        utc=typed.utc,
+        color=typed.color,
         snapshots=typed.snapshots,
         where=parse(typed.where) if typed.where is not None else None,
         until=parse(typed.until) if typed.until is not None else None,
@@ -187,13 +260,16 @@ def make_plan(typed: Typed, *, stdout_is_terminal: bool, read_text: Callable[[st
         renew_s=_renew_s(typed),
         buffer_bytes=_buffer_bytes(typed.buffer),
         on_full=typed.on_full,
-        warnings=_warnings(typed, feeds, outputs),
+        look=_look(typed.look),
+        warnings=_warnings(typed, feeds, outputs, ours),
     )
 
 
-def _check_text(typed: Typed) -> None:
-    """Bytes that are no UTF-8 can name a file, but cannot be said to the venue or a tape."""
-    texts = (typed.feeds, typed.url, typed.fields, typed.where, typed.until)
+def check_text(*texts: str | None) -> None:
+    """Bytes that are no UTF-8 can name a file, but cannot be said to the venue or a tape.
+
+    Raises UsageError.
+    """
     for text in texts:
         if text is not None and any("\ud800" <= mark <= "\udfff" for mark in text):
             raise UsageError(f"{text!r} is no text", hint="type it in UTF-8")
@@ -225,12 +301,7 @@ def _products(typed: Sequence[str], read_text: Callable[[str], str]) -> tuple[st
     for each in typed:
         names += _named_in(each[1:], read_text) if each.startswith("@") else each.split(",")
     for name in names:
-        if is_glob(name):
-            raise UsageError(
-                f"{name} is a pattern; this version takes product ids only",
-                hint="name the products, e.g. PF_XBTUSD PF_ETHUSD, or @FILE with one a line",
-            )
-        if not is_well_formed(name):
+        if not is_glob(name) and not is_well_formed(name):
             raise UsageError(
                 f"{name!r} is no product id", hint="an id looks like PF_XBTUSD or FI_XBTUSD_261225"
             )
@@ -250,6 +321,37 @@ def _named_in(path: str, read_text: Callable[[str], str]) -> list[str]:
     return names
 
 
+def name_products(plan: Plan, products: Products) -> Plan:
+    """The plan with ids instead of globs, in the order of the list, and the venue's spelling of
+    ids whose case it knows better (a warning each). Raises UsageError for a glob without a match.
+    """
+    names: list[str] = []
+    warnings: list[str] = []
+    for typed in plan.products:
+        if is_glob(typed):
+            names += _matching(typed, products)
+            continue
+        known = spelling(typed, products.ids)
+        names.append(known)
+        if known != typed:
+            warnings.append(f"{typed} is spelled {known} at the venue; {known} is asked for")
+    return replace(
+        plan,
+        products=tuple(dict.fromkeys(names)),
+        globs=tuple(filter(is_glob, plan.products)),
+        warnings=(*plan.warnings, *warnings),
+    )
+
+
+def _matching(glob: str, products: Products) -> list[str]:
+    found = match(glob, products.tradeable)
+    if not found:
+        raise UsageError(
+            f"no product matches {glob}{products.similar(glob)}", hint="`kfws products` lists them"
+        )
+    return found
+
+
 def _goes_by_product(feed: str, products: Sequence[str]) -> bool:
     """Whether a feed is asked for once per product; a feed that we do not know, if any is named."""
     known = FEEDS.get(feed)
@@ -267,6 +369,54 @@ def _match_up(feeds: Sequence[str], products: Sequence[str]) -> None:
         )
 
 
+# Books
+
+
+def _look(typed: TypedLook | None) -> Look | None:
+    if typed is None:
+        return None
+    if typed.tick is not None and typed.group is None:
+        raise UsageError("--tick is the size of a step of --group", hint="add --group 10")
+    return Look(
+        depth=typed.depth,
+        group=typed.group,
+        tick=_tick(typed.tick) if typed.tick is not None else None,
+        every_s=duration_s(typed.every) if typed.every is not None else None,
+    )
+
+
+def _tick(typed: str) -> Decimal:
+    try:
+        tick = Decimal(typed)
+        if _SMALLEST_TICK <= tick <= _LARGEST_TICK:
+            return tick
+    except InvalidOperation:  # no number, or nan
+        pass
+    raise UsageError(f"--tick {typed} is no tick size", hint="e.g. 0.5")
+
+
+_SMALLEST_TICK, _LARGEST_TICK = Decimal("1e-15"), Decimal("1e15")
+
+
+def size_steps(plan: Plan, products: Products | None) -> Plan:
+    """The plan with the steps of ``--group``, so many times the tick size that was typed, or else
+    the one that the list knows. Raises UsageError where there is neither."""
+    look = plan.look
+    if look is None or look.group is None:
+        return plan
+    listed = {product.id: tick_size(product) for product, _ in products.rows} if products else {}
+    steps = {}
+    for name in plan.products:
+        tick = look.tick or listed.get(name)
+        if tick is None:
+            raise UsageError(
+                f"the tick size of {name} is not known",
+                hint="give it with --tick, e.g. 0.5, or let `kfws products` fetch the list",
+            )
+        steps[name] = tick * look.group
+    return replace(plan, look=replace(look, steps=steps))
+
+
 # Outputs
 
 _FORMATS = {".csv": Format.csv, ".json": Format.json, ".raw": Format.raw}
@@ -281,6 +431,10 @@ def _outputs(typed: Typed, feeds: Sequence[str], is_terminal: bool) -> tuple[Out
         Output(None, on_stdout) if path == "-" else _file(path, rotates=typed.rotate is not None)
         for path in typed.outputs or ["-"]
     ]
+    if typed.look is not None:
+        outputs = [replace(each, holds_messages=False) for each in outputs]
+        if any(each.format is Format.raw for each in outputs):
+            raise UsageError("raw is every frame as it came", hint="kfws subscribe book … -f raw")
     seen: set[str | None] = set()
     for output in outputs:
         name = posixpath.normpath(output.path) if output.path else None
@@ -352,7 +506,9 @@ def _fields(typed: str | None) -> tuple[str, ...]:
     return names
 
 
-def _check_fields(fields: Sequence[str], feeds: Sequence[str], outputs: Sequence[Output]) -> None:
+def _check_fields(
+    fields: Sequence[str], feeds: Sequence[str], outputs: Sequence[Output], ours: Set[str]
+) -> None:
     for output in outputs if fields else ():
         if output.is_tape:
             raise UsageError(
@@ -362,12 +518,14 @@ def _check_fields(fields: Sequence[str], feeds: Sequence[str], outputs: Sequence
         if output.format is Format.raw:
             raise UsageError("raw is every frame as it came", hint="leave --fields away")
         if output.format in (Format.csv, Format.table):
-            _check_columns(fields, feeds, output.format)
+            _check_columns(fields, feeds, output.format, ours)
 
 
-def _check_columns(fields: Sequence[str], feeds: Sequence[str], format: Format) -> None:
+def _check_columns(
+    fields: Sequence[str], feeds: Sequence[str], format: Format, ours: Set[str]
+) -> None:
     columns = csv_columns if format is Format.csv else table_columns
-    known = {name for feed in feeds for name in columns(feed)}
+    known = {name for feed in feeds for name in columns(feed)} | ours
     for name in fields if known else ():
         if name not in known:
             raise UsageError(
@@ -376,26 +534,45 @@ def _check_columns(fields: Sequence[str], feeds: Sequence[str], format: Format) 
             )
 
 
-def _warnings(typed: Typed, feeds: Sequence[str], outputs: Sequence[Output]) -> tuple[str, ...]:
+def _check_sort(typed: str | None, feeds: Sequence[str], outputs: Sequence[Output]) -> None:
+    if typed is None:
+        return
+    boards = [BOARD[feed] for feed in feeds if feed in BOARD]
+    if not boards or all(output.format is not Format.table for output in outputs):
+        raise UsageError(
+            "--sort orders the rows of a live table; there is none",
+            hint="it is for feeds such as ticker on a terminal",
+        )
+    if not any(named(typed.removeprefix("-"), board) for board in boards):
+        titles = [column.title.lower() for board in boards for column in board]
+        raise UsageError(
+            f"--sort {typed}: there is no such column",
+            hint=f"columns: {', '.join(dict.fromkeys(titles))}",
+        )
+
+
+def _warnings(
+    typed: Typed, feeds: Sequence[str], outputs: Sequence[Output], ours: Set[str]
+) -> tuple[str, ...]:
     found = []
     if typed.format is not Format.auto and all(output.path for output in outputs):
         found.append(
             f"-f {typed.format} governs stdout, which is silent beside -o; add -o - for both"
         )
     for option, text in (("--where", typed.where), ("--until", typed.until)):
-        found += _odd_keys(option, _COMPARED.findall(text or ""), feeds)
-    return (*found, *_odd_keys("--fields", (typed.fields or "").split(","), feeds))
+        found += _odd_keys(option, _COMPARED.findall(text or ""), feeds, ours)
+    return (*found, *_odd_keys("--fields", (typed.fields or "").split(","), feeds, ours))
 
 
 _COMPARED = re.compile(r"([A-Za-z_][\w.]*)\s*[=!<>]")
 
 
-def _odd_keys(option: str, names: Sequence[str], feeds: Sequence[str]) -> list[str]:
+def _odd_keys(option: str, names: Sequence[str], feeds: Sequence[str], ours: Set[str]) -> list[str]:
     """Keys that no message of the feeds is known to have. The venue may add some: no error."""
     columns = [csv_columns(feed) for feed in feeds if feed in FEEDS]
     if len(columns) < len(feeds):
         return []
-    known = {name.split(".")[0] for each in columns for name in each} | _OF_ALL
+    known = {name.split(".")[0] for each in columns for name in each} | _OF_ALL | ours
     for feed in feeds:
         known |= set(FEEDS[feed].entries)
     return [
@@ -406,6 +583,8 @@ def _odd_keys(option: str, names: Sequence[str], feeds: Sequence[str]) -> list[s
     ]
 
 
+# Keys that lines about books have and their messages have not.
+_OF_BOOK_LINES = frozenset({"spread", "mid", "stale"})
 # Keys of every message, and of balances, which the columns spell otherwise.
 _OF_ALL = frozenset({"feed", "received_ns", "account", "holding", "futures", "flex_futures"})
 
@@ -414,37 +593,81 @@ _OF_ALL = frozenset({"feed", "received_ns", "account", "holding", "futures", "fl
 
 
 def _place(typed: Typed, feeds: Sequence[str]) -> tuple[VenueName | None, str]:
-    private = any(feed in FEEDS and FEEDS[feed].private for feed in feeds)
     if typed.url is None:
         venue = typed.env or VenueName.live
         return venue, URLS[venue]
-    if typed.env is not None:
-        raise UsageError("--env and --url both name a venue", hint="leave one of them away")
-    # First of all, since what is wrong is quoted: a password is not shown.
-    if "@" in typed.url or "#" in typed.url:
-        raise UsageError("--url takes no user, password or fragment", hint=_URL_HINT)
-    try:
-        parts = urlsplit(typed.url)
-        host = parts.hostname
-        _ = parts.port
-    except ValueError as exc:
-        raise UsageError(f"--url {typed.url}: {exc}", hint=_URL_HINT) from exc
-    if parts.scheme not in ("ws", "wss") or not host:
-        raise UsageError(f"--url {typed.url} is no WebSocket address", hint=_URL_HINT)
-    if parts.scheme == "ws" and not is_loopback(host):
-        if private:
-            raise UsageError(
-                f"credentials never go over plain ws:// to {host}", hint=f"wss://{host}…"
-            )
-        if not typed.insecure:
-            raise UsageError(
-                f"ws:// to {host} is not encrypted",
-                hint="use wss://, or --insecure if you mean it",
-            )
+    _check_one_venue(typed.env, typed.url)
+    parts = _address("--url", typed.url, ("wss", "ws"), _URL_HINT)
+    private = any(feed in FEEDS and FEEDS[feed].private for feed in feeds)
+    _check_line(parts, is_private=private, insecure=typed.insecure)
     return None, typed.url
 
 
+def rest_base(
+    rest_url: str | None, url: str | None, env: VenueName | None, *, insecure: bool = False
+) -> str:
+    """Where REST is, as scheme, host and port: ``--rest-url``, else of ``--url``, else of the
+    environment; empty for the simulator in the process, which says so itself.
+
+    Raises UsageError for what is no address, and for plain http:// to another machine unless
+    that is ``insecure`` on purpose.
+    """
+    _check_one_venue(env, url)
+    if rest_url is not None:
+        parts = _address("--rest-url", rest_url, ("https", "http"), _REST_HINT)
+        if parts.path not in ("", "/") or parts.query:
+            raise UsageError(f"--rest-url {rest_url} has a path", hint=_REST_HINT)
+    elif url is not None:
+        parts = _address("--url", url, ("wss", "ws"), _URL_HINT)
+    else:
+        parts = urlsplit(URLS[env or VenueName.live])
+        if not parts.netloc:
+            return ""
+    _check_line(parts, is_private=False, insecure=insecure)
+    return f"{'https' if parts.scheme in ('wss', 'https') else 'http'}://{parts.netloc}"
+
+
+def _check_one_venue(env: VenueName | None, url: str | None) -> None:
+    if env is not None and url is not None:
+        raise UsageError("--env and --url both name a venue", hint="leave one of them away")
+
+
+def _address(option: str, typed: str, schemes: tuple[str, str], hint: str) -> SplitResult:
+    """An address, taken apart. Raises UsageError."""
+    # First of all, since what is wrong is quoted: a password is not shown.
+    if "@" in typed or "#" in typed:
+        raise UsageError(f"{option} takes no user, password or fragment", hint=hint)
+    try:
+        parts = urlsplit(typed)
+        _ = parts.port
+    except ValueError as exc:
+        raise UsageError(f"{option} {typed}: {exc}", hint=hint) from exc
+    if parts.scheme not in schemes or not parts.hostname:
+        kind = "WebSocket" if "wss" in schemes else "REST"
+        raise UsageError(f"{option} {typed} is no {kind} address", hint=hint)
+    return parts
+
+
+def _check_line(parts: SplitResult, *, is_private: bool, insecure: bool) -> None:
+    """Whether the user may, or wants to, go there without TLS. Raises UsageError."""
+    host = parts.hostname or ""
+    if parts.scheme in ("wss", "https") or is_loopback(host):
+        return
+    secure = "wss" if parts.scheme == "ws" else "https"
+    if is_private:
+        raise UsageError(
+            f"credentials never go over plain {parts.scheme}:// to {host}",
+            hint=f"{secure}://{host}…",
+        )
+    if not insecure:
+        raise UsageError(
+            f"{parts.scheme}:// to {host} is not encrypted",
+            hint=f"use {secure}://, or --insecure if you mean it",
+        )
+
+
 _URL_HINT = "e.g. --url wss://futures.kraken.com/ws/v1"
+_REST_HINT = "e.g. --rest-url https://futures.kraken.com"
 
 
 def _renew_s(typed: Typed) -> float:

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from kfws.errors import UsageError
 
-__all__ = ["duration_s", "moment_ms", "size_bytes", "time_or_size"]
+__all__ = ["age", "duration_s", "moment_ms", "size_bytes", "time_or_size"]
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _POWERS = {"": 0.0, "k": 1.0, "m": 2.0, "g": 3.0, "t": 4.0}
@@ -31,6 +31,14 @@ def duration_s(typed: str) -> float:
     if not 0 < seconds < math.inf:
         _refuse(typed, "a duration above zero", "30s, 250ms, 5m, 1h, 2d or 1m30s")
     return seconds
+
+
+def age(seconds: float) -> str:
+    """A length of time in its largest unit, rounded down: ``3 h``."""
+    for unit in ("d", "h", "m"):
+        if seconds >= _SECONDS[unit]:
+            return f"{int(seconds / _SECONDS[unit])} {'min' if unit == 'm' else unit}"
+    return f"{max(0, int(seconds))} s"
 
 
 def moment_ms(typed: str) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 from kfws.cli.where import Expression, entries
 from kfws.protocol.events import Data, Event
 from kfws.protocol.feeds import PRIVATE
-from kfws.protocol.products import is_well_formed
+from kfws.protocol.products import is_glob, is_well_formed, match
 
 __all__ = ["Selection"]
 
@@ -26,8 +26,8 @@ _NAMES = ("instrument", "product_id", "contract", "asset")
 class Selection:
     """What the user wants of what came. Fed with the events of a run, once and in order.
 
-    ``products`` are those that were named, ``asked`` the feeds that were asked for: on private
-    feeds the venue sends what concerns any product, so there the products select.
+    ``products`` are the ids and globs that were named, ``asked`` the feeds that were asked for: on
+    private feeds the venue sends what concerns any product, so there the products select.
     """
 
     def __init__(
@@ -40,15 +40,19 @@ class Selection:
     ) -> None:
         self._where = where
         self._snapshots = snapshots
-        self._products = (
-            frozenset(name.lower() for name in products) if asked & _PRIVATE else frozenset()
-        )
+        named = [name.lower() for name in products] if asked & _PRIVATE else []
+        self._products = frozenset(name for name in named if not is_glob(name))
+        self._globs = [name for name in named if is_glob(name)]
         self._orders = _Orders()
 
     @property
     def trivial(self) -> bool:
         """Whether every message that somebody asked for passes."""
-        return self._where is None and self._snapshots and not self._products
+        return self._where is None and self._snapshots and not self._filters
+
+    @property
+    def _filters(self) -> bool:
+        return bool(self._products or self._globs)
 
     def choose(self, events: list[Event]) -> list[Event]:
         """The events without the messages that do not pass; the same list where all do for sure."""
@@ -64,7 +68,7 @@ class Selection:
         if event.quiet:
             return False
         # Before all else, since orders of a snapshot that is left out are to be known as well.
-        if self._products and event.feed in _PRIVATE and not self._concerns(event):
+        if self._filters and event.feed in _PRIVATE and not self._concerns(event):
             return False
         if event.kind == "snapshot" and not self._snapshots:
             return False
@@ -86,7 +90,11 @@ class Selection:
     def _names_ours(self, entry: dict[str, Any]) -> bool:
         named = [entry[key] for key in _NAMES if isinstance(entry.get(key), str)]
         named = [name.lower() for name in named if is_well_formed(name)]
-        return not named or any(name in self._products for name in named)
+        return (
+            not named
+            or any(name in self._products for name in named)
+            or any(match(glob, named) for glob in self._globs)
+        )
 
 
 class _Orders:

@@ -7,14 +7,16 @@ Events, where they go are Outlets.
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol
 
+from kfws.cli.booklines import BookLines
 from kfws.cli.narrator import Narrator
-from kfws.cli.outlet import FileOutlet, Outlet
+from kfws.cli.outlet import Drawn, FileOutlet, Outlet
 from kfws.cli.plan import Output, Plan
 from kfws.cli.select import Selection
 from kfws.cli.signals import leave_on_signals, leaving_signals
@@ -22,24 +24,22 @@ from kfws.cli.talk import Talk
 from kfws.cli.totals import Totals
 from kfws.cli.unwritten import gaps_of
 from kfws.errors import (
-    Incomplete,
     Interrupted,
     KfwsError,
     NothingCame,
     OutputError,
-    ProtocolBroken,
     ReaderTooSlow,
 )
-from kfws.errors import (
-    Refused as AllRefused,
-)
-from kfws.protocol.events import Broken, Closed, Data, Event, Gap, Refused, Report
+from kfws.protocol.events import Closed, Data, Event, Refused, Report
+from kfws.protocol.strict import judge_strictly
 
 __all__ = ["Run"]
 
 LOOK_EVERY_S = 1.0
 # A reader that was behind at so many looks is stuck, and whoever looks at stderr may wonder.
 STUCK_AFTER = 5
+# As often as an eye can follow.
+DRAW_EVERY_S = 0.1
 # What is held back when a signal comes gets this long; then the connection is closed (0.4 s).
 FLUSH_ON_SIGNAL_S = 0.25
 
@@ -50,6 +50,11 @@ class Source(Protocol):
     on_failure: Callable[[KfwsError], None] | None
     """Whom to tell at once of what ends the run while nobody takes batches."""
 
+    @property
+    def buffered(self) -> int:
+        """Bytes that came and were not handed out yet."""
+        ...
+
     def events(self) -> AsyncGenerator[list[Event]]: ...
 
     def rest(self) -> Iterable[list[Event]]:
@@ -58,7 +63,10 @@ class Source(Protocol):
 
 
 class Run:
-    """One run of the stream, from the first batch to the last flush."""
+    """One run of the stream, from the first batch to the last flush.
+
+    ``fault`` says what is wrong with a product id, or nothing where it does not know.
+    """
 
     def __init__(
         self,
@@ -67,22 +75,25 @@ class Run:
         talk: Talk,
         *,
         header: dict[str, Any],
+        fault: Callable[[str], str] = lambda _: "",
         look_every_s: float = LOOK_EVERY_S,
     ) -> None:
         self._plan = plan
         self._outlets = list(outlets)
+        self._drawn = [outlet for _, outlet in outlets if isinstance(outlet, Drawn)]
         self._failed: list[tuple[Outlet, OutputError]] = []
         self._told_failures = 0
         self._talk = talk
         self._header = header
         self._look_every_s = look_every_s
-        self._narrator = Narrator(talk)
+        self._narrator = Narrator(talk, fault)
         self._selection = Selection(
             where=plan.where,
             snapshots=plan.snapshots,
-            products=frozenset(plan.products),
+            products=frozenset((*plan.products, *plan.globs)),
             asked=frozenset(plan.feeds),
         )
+        self._lines = self._book_lines()
         self._loop = asyncio.get_running_loop()
         self._started_at = self._last_at = self._loop.time()
         self._at_work: asyncio.Task[None] | None = None
@@ -91,6 +102,19 @@ class Run:
         self._left = plan.count
         self._matched = False
         self._totals = Totals()
+
+    def _book_lines(self) -> BookLines | None:
+        """Where somebody gets lines about books, or they are counted or looked at."""
+        plan = self._plan
+        wanted = plan.count is not None or plan.until is not None or plan.where is not None
+        if plan.look is None or (len(self._drawn) == len(self._outlets) and not wanted):
+            return None
+        return BookLines(plan.look)
+
+    @property
+    def refused(self) -> list[Refused]:
+        """All that the venue turned down."""
+        return [*self._narrator.refused.values()]
 
     async def run(self, source: Source) -> None:
         """Streams until a limit, a signal, or an error; then flushes and closes all outputs.
@@ -110,7 +134,7 @@ class Run:
     async def _stream(self, source: Source) -> KfwsError | None:
         source.on_failure = self._end
         self._at_work = asyncio.create_task(self._take_all(source.events()))
-        watchers = [asyncio.create_task(each) for each in self._watchers()]
+        watchers = [asyncio.create_task(each) for each in self._watchers(source)]
         try:
             await self._at_work
         except asyncio.CancelledError:
@@ -136,6 +160,8 @@ class Run:
                 if self._left == 0 or self._matched:
                     events = [each for each in events if isinstance(each, Closed)]
                 self._take(events)
+            if self._lines is not None and self._left != 0 and not self._matched:
+                self._pass_on(self._lines.sample(), [])
         except KfwsError as exc:
             self._ending = self._ending or exc
 
@@ -157,8 +183,11 @@ class Run:
     # One batch
 
     def _take(self, events: list[Event]) -> None:
+        self._pass_on(events if self._lines is None else self._lines.fold(events), events)
+
+    def _pass_on(self, events: list[Event], came: list[Event]) -> None:
         events, chosen = self._cut(events, self._selection.choose(events))
-        if self._ending is None:
+        if self._ending is None and any(map(_goes_on, came)):
             self._narrator.go_on()
         messages = [each for each in chosen if type(each) is Data]
         if messages:
@@ -166,15 +195,18 @@ class Run:
             self._totals.passed_on(messages)
         if len(messages) < len(events):
             self._look_at(events)
-        self._write(events, chosen)
+        self._write(events, chosen, came)
         self._drop_those_gone()
         if self._plan.strict:
-            _be_strict(events)
+            judge_strictly(events, hint="--strict was given")
 
-    def _write(self, events: list[Event], chosen: list[Event]) -> None:
+    def _write(self, events: list[Event], chosen: list[Event], came: list[Event]) -> None:
         """To every output, whatever becomes of one of them."""
         for output, outlet in self._outlets:
-            batch = _for_raw(events, chosen) if output.format == "raw" else chosen
+            if self._lines is not None and isinstance(outlet, Drawn):
+                batch = came  # a ladder shows as many levels as fit
+            else:
+                batch = _for_raw(events, chosen) if output.format == "raw" else chosen
             self._put(outlet, batch)
         self._raise_failure()
 
@@ -256,8 +288,12 @@ class Run:
         if self._at_work is not None and asyncio.current_task() is not self._at_work:
             self._at_work.cancel()
 
-    def _watchers(self) -> Iterator[Coroutine[None, None, None]]:
+    def _watchers(self, source: Source) -> Iterator[Coroutine[None, None, None]]:
         yield self._each_second()
+        if self._drawn:
+            yield self._draw(source)
+        if self._lines is not None and self._lines.every_s is not None:
+            yield self._sample(self._lines, self._lines.every_s)
         if self._plan.duration_s is not None:
             yield self._end_after(self._plan.duration_s)
         if self._plan.timeout_s is not None:
@@ -282,6 +318,27 @@ class Run:
         what = f"{why} {outlet.name}: its output waits"
         self._talk.say("warning", "slow-reader", what, hint="--on-full says what then happens")
 
+    async def _draw(self, source: Source) -> None:
+        while True:
+            try:
+                for outlet in self._drawn:
+                    outlet.draw(time.time_ns(), buffered=source.buffered)
+            except OutputError as exc:
+                self._end(exc)
+            await asyncio.sleep(DRAW_EVERY_S)
+
+    async def _sample(self, lines: BookLines, every_s: float) -> None:
+        while not self._is_over:
+            await asyncio.sleep(every_s)
+            try:
+                if told := lines.sample():
+                    self._pass_on(told, [])
+            except KfwsError as exc:
+                self._end(exc)
+        # The limit was reached here, and the pump does not know of it.
+        if self._at_work is not None:
+            self._at_work.cancel()
+
     async def _end_after(self, duration_s: float) -> None:
         await asyncio.sleep(duration_s)
         self._end(None)
@@ -301,6 +358,17 @@ class Run:
             except NotImplementedError:  # Windows
                 signal.signal(each, self._on_signal)
 
+        if self._drawn and signal.getsignal(signal.SIGTSTP) is signal.SIG_DFL:
+            self._loop.add_signal_handler(signal.SIGTSTP, self._suspend)
+
+    def _suspend(self) -> None:
+        """Ctrl-Z: the terminal is given back first; the next drawing takes it again."""
+        for outlet in self._drawn:
+            outlet.leave(time.time_ns())
+        self._loop.remove_signal_handler(signal.SIGTSTP)
+        os.kill(os.getpid(), signal.SIGTSTP)
+        self._loop.add_signal_handler(signal.SIGTSTP, self._suspend)  # here we are again
+
     def _on_signal(self, signum: int, _frame: object) -> None:
         self._loop.call_soon_threadsafe(self._end, Interrupted(signum))
 
@@ -310,6 +378,8 @@ class Run:
                 self._loop.remove_signal_handler(each)
             except NotImplementedError:
                 pass
+        if self._drawn:
+            self._loop.remove_signal_handler(signal.SIGTSTP)
         leave_on_signals()
 
     # Leaving
@@ -332,6 +402,9 @@ class Run:
     async def _flush_all(self) -> None:
         try:
             self._report("totals", self._totals.fields(self._duration_s))
+            for drawn in self._drawn:
+                drawn.draw(time.time_ns())
+                drawn.leave(time.time_ns())
         finally:
             for _, outlet in self._outlets:
                 await outlet.flush()
@@ -362,28 +435,14 @@ class Run:
         return error
 
 
+def _goes_on(event: Event) -> bool:
+    """Whether there is more to the stream than what was refused, and its end."""
+    return not isinstance(event, (Closed, Refused)) and not getattr(event, "quiet", False)
+
+
 def _for_raw(events: list[Event], chosen: list[Event]) -> list[Event]:
     """Every frame as it came, but for the messages that were filtered out."""
     if chosen is events:
         return events
     kept = {id(each) for each in chosen}
     return [each for each in events if id(each) in kept or (type(each) is Data and each.quiet)]
-
-
-def _be_strict(events: Sequence[Event]) -> None:
-    for event in events:
-        if isinstance(event, Broken):
-            raise ProtocolBroken(
-                f"the venue sent a broken frame: {event.reason}", hint="--strict was given"
-            )
-        if isinstance(event, Gap) and not event.healed:
-            raise Incomplete(
-                f"messages are missing of {event.feed} {event.product or ''}".rstrip(),
-                hint="--strict was given",
-            )
-        if isinstance(event, Refused) and not event.quiet:
-            raise AllRefused(
-                f"the venue refused {event.feed} {event.product or ''}".rstrip()
-                + f": {event.message}",
-                hint="--strict was given",
-            )

@@ -29,10 +29,15 @@ class Talk:
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._writer = writer
+        self._write: Callable[[str], None] = writer.write
         self._now_ns = now_ns
         self._least = _LEVELS.index(least)
         self._as_json = as_json
         self._said: Counter[tuple[str, str]] = Counter()
+
+    def through(self, write: Callable[[str], None] | None) -> None:
+        """Hands lines to somebody who shows them on the terminal that stderr is; None: no more."""
+        self._write = write or self._writer.write
 
     def say(self, level: Level, code: str, message: str, *, hint: str = "", **facts: Any) -> None:
         """One line, if the level is loud enough. ``code`` is one word for machines."""
@@ -41,15 +46,15 @@ class Talk:
         if self._as_json:
             fields = {"at_ns": self._now_ns(), "level": level, "code": code, "message": message}
             fields |= {"hint": hint, **facts}
-            self._writer.write(json.dumps(fields))
+            self._write(json.dumps(fields))
             return
         line = f"kfws: {message}; {hint}" if hint else f"kfws: {message}"
-        self._writer.write(printable(line))
+        self._write(printable(line))
 
     def plain(self, line: str) -> None:
         """A line to copy, without our name in front; nothing for machines, or when quiet."""
         if not self._as_json and self._least <= _LEVELS.index("warning"):
-            self._writer.write(line)
+            self._write(line)
 
     def once(self, level: Level, code: str, message: str, *, hint: str = "") -> None:
         """Says a thing the first time and counts it from then on; ``counted`` gives the rest."""

@@ -8,16 +8,21 @@ compare.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from decimal import Context, Decimal
+from math import inf
 from typing import Literal, NamedTuple
 
 import msgspec
 
 from kfws.protocol.events import Data
 
-__all__ = ["Book", "Level", "Side"]
+__all__ = ["EXACT", "Book", "Change", "Level", "Side", "number_of", "plain"]
 
 Side = Literal["buy", "sell"]
 """As the venue spells it: ``buy`` are the bids, ``sell`` the asks."""
+
+EXACT = Context(prec=700)
+"""For sums of what the venue sends: a float has up to 309 digits before the point."""
 
 LONGEST_KEPT = 300
 """Bytes of a message that a level may hold on to; a delta of the venue has about 120."""
@@ -28,6 +33,14 @@ class Level(NamedTuple):
 
     price: str
     qty: str
+
+
+class Change(msgspec.Struct, gc=False):
+    """What a delta did to its book: the whole quantity at a price now; floats, to compare with."""
+
+    side: Side
+    price: float
+    qty: float
 
 
 class Book:
@@ -54,8 +67,8 @@ class Book:
 
     # What comes
 
-    def apply(self, data: Data) -> None:
-        """Folds a ``book`` message of this product in.
+    def apply(self, data: Data) -> Change | None:
+        """Folds a ``book`` message of this product in; gives what a delta changed.
 
         Passed over are late copies of what is in already, what has no number, and all before
         the first snapshot. A missing number makes the book stale, and so does a message that
@@ -63,10 +76,11 @@ class Book:
         """
         if data.kind == "snapshot":
             self._replace(data)
-            return
+            return None
         seq = data.seq
         if seq is None or (seq - 1 != self.seq and not self._is_news(seq, data.venue_ms)):
-            return
+            return None
+        change = None
         try:
             change = _read_change(data.payload)
             half = self._bids if change.side == "buy" else self._asks
@@ -78,6 +92,7 @@ class Book:
         self.received_ns = data.received_ns
         if self._crossed_since_ns is not None and not self.is_crossed:
             self._crossed_since_ns = None
+        return change
 
     def distrust(self) -> None:
         """Stale from here on: the connection ended, or a loss was found elsewhere."""
@@ -114,8 +129,25 @@ class Book:
     def levels(self, side: Side, depth: int | None = None) -> list[Level]:
         """The levels of a side, the best first; the ``depth`` best ones if it is given."""
         half = self._bids if side == "buy" else self._asks
-        prices = half.in_order() if side == "sell" else half.in_order()[::-1]
-        return [half.level(price) for price in prices[:depth]]
+        return [half.level(price) for price in half.best_first(depth, rising=side == "sell")]
+
+    def grouped(self, side: Side, step: Decimal, depth: int) -> list[Level]:
+        """The ``depth`` best levels of a side in groups ``step`` apart, each at the end of its
+        group that is farther from the other side; quantities are exact sums."""
+        half, up = (self._bids, False) if side == "buy" else (self._asks, True)
+        ends: list[Decimal] = []
+        sums: list[Decimal] = []
+        bound = -inf if up else inf  # of the group that is being filled; the first level opens one
+        for price in half.best_first(None, rising=up):
+            level = half.level(price)
+            if price > bound if up else price < bound:
+                if len(ends) == depth:
+                    break
+                ends.append(_multiple(number_of(level.price), step, up=up))
+                sums.append(_NOTHING)
+                bound = float(ends[-1])
+            sums[-1] = EXACT.add(sums[-1], number_of(level.qty))
+        return [Level(plain(end), plain(qty)) for end, qty in zip(ends, sums, strict=True)]
 
     def best(self) -> tuple[Level | None, Level | None]:
         """The best bid and the best ask; None for a side that is empty."""
@@ -172,6 +204,13 @@ class _Half:
             self._order = sorted(self._at)
         return self._order
 
+    def best_first(self, depth: int | None, *, rising: bool) -> list[float]:
+        """The ``depth`` lowest prices, rising, or the highest, falling."""
+        order = self.in_order()
+        if rising:
+            return order[:depth]
+        return order[::-1] if depth is None else order[max(0, len(order) - depth) :][::-1]
+
     def level(self, price: float) -> Level:
         level = self._at[price]
         if isinstance(level, bytes):
@@ -184,10 +223,6 @@ class _Quantity(msgspec.Struct, gc=False):
     qty: float
 
 
-class _Change(_Quantity, gc=False):
-    side: Side
-
-
 class _Digits(msgspec.Struct, gc=False):
     price: msgspec.Raw
     qty: msgspec.Raw
@@ -198,7 +233,7 @@ class _Snapshot(msgspec.Struct, gc=False):
     asks: list[msgspec.Raw]
 
 
-_read_change = msgspec.json.Decoder(_Change).decode
+_read_change = msgspec.json.Decoder(Change).decode
 _read_snapshot = msgspec.json.Decoder(_Snapshot).decode
 _read_quantity = msgspec.json.Decoder(_Quantity).decode
 _read_digits = msgspec.json.Decoder(_Digits).decode
@@ -206,6 +241,27 @@ _read_digits = msgspec.json.Decoder(_Digits).decode
 
 # What a message can be that is JSON, and yet no message of a book.
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+_NOTHING = Decimal(0)
+
+
+def number_of(digits: str) -> Decimal:
+    """What the venue's digits say; what no float could tell from 0 may be 0."""
+    return EXACT.create_decimal(digits)
+
+
+def plain(number: Decimal) -> str:
+    """The number in JSON without an exponent, unless that were hundreds of zeros."""
+    return f"{number:f}" if -400 < number.adjusted() < 400 else str(number)
+
+
+def _multiple(price: Decimal, step: Decimal, *, up: bool) -> Decimal:
+    """The nearest multiple of the step that is not below the price, or not above it."""
+    number, rest = EXACT.divmod(price, step)
+    if rest and up == (rest > 0):
+        number += 1 if up else -1
+    return EXACT.multiply(number, step)
 
 
 def _spelled(told: bytes) -> Level:

@@ -128,6 +128,8 @@ class Notice(Event, gc=False, kw_only=True):
     received_ns: int
     event: str
     message: str = ""
+    quiet: bool = False
+    """Whether it answers what nobody asked for (see ``Data.quiet``)."""
 
 
 class Broken(Event, gc=False, kw_only=True):
@@ -139,6 +141,7 @@ class Broken(Event, gc=False, kw_only=True):
 
     @property
     def is_binary(self) -> bool:
+        """Whether the frame was a binary one."""
         return isinstance(self.payload, BinaryFrame)
 
 
@@ -165,6 +168,7 @@ class Gap(Event, gc=False, kw_only=True):
 
     @property
     def healed(self) -> bool:
+        """Whether nothing is lost after all."""
         return self.healed_by is not None
 
 
@@ -280,7 +284,7 @@ def describe(event: Event) -> dict[str, Any] | None:
         case Refused(quiet=False):
             fields = {"feed": event.feed, "product_id": event.product, "message": event.message}
             return _own("refused", event.received_ns, fields)
-        case Notice():
+        case Notice(quiet=False):
             fields = {"event": event.event, "message": event.message}
             return _own("notice", event.received_ns, fields)
         case Broken():

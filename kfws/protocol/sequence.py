@@ -147,6 +147,15 @@ class Sequences:
         if track is not None:
             self._interrupt((feed, product), None, track.at_ns, "venue")
 
+    def forget(self, feed: str, product: str | None) -> None:
+        """A stream was given up: what comes when it is wanted again has no past."""
+        key = feed, product
+        self.tracks.get(feed, {}).pop(product, None)
+        self._before.pop(key, None)
+        self._ids.pop(key, None)
+        self._due.pop(key, None)
+        self._held = [each for each in self._held if each.key != key]
+
     def _interrupt(self, key: Key, last: int | None, from_ns: int, cause: Cause) -> None:
         """Remembers where a stream stood; an outage that goes on keeps its beginning."""
         ids = self._ids.get(key)

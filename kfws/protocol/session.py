@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import msgspec
@@ -152,7 +152,8 @@ class Session:
 
     ``wanted`` are the subscriptions, in the order in which they are asked for. ``sequences``
     outlives the connection. ``key_worked``: on an earlier connection of this run. ``resync``:
-    whether a book with a gap is asked for anew.
+    whether a book with a gap is asked for anew. ``may_grow``: more may be wanted later, so no
+    refusal of feeds, products or the key ends the conversation.
 
     ``verdict`` is set when the conversation cannot go on: the key was refused, the challenge
     stayed away, or nothing is left of what was wanted.
@@ -166,6 +167,7 @@ class Session:
         sequences: Sequences | None = None,
         key_worked: bool = False,
         resync: bool = True,
+        may_grow: bool = False,
     ) -> None:
         if credentials is None and any(each.is_private for each in wanted):
             raise ValueError("private feeds need credentials")
@@ -177,6 +179,7 @@ class Session:
         self._credentials = credentials
         self._sequences = sequences or Sequences()
         self._resync = resync
+        self._may_grow = may_grow
         self._shapes = dict(_shapes(wanted))
         self._streams = {
             name: self._sequences.tracks.setdefault(name, {})
@@ -188,6 +191,8 @@ class Session:
         """What was sent and not answered, and when, in the order of sending."""
         self._slot = 0
         """When the next request may leave."""
+        self._given_up: set[Subscription] = set()
+        """What was unsubscribed from for good, until the venue says so as well."""
         self._signature: wire.Signature | None = None
         self._secrets: list[bytes] = []
         if credentials is not None:
@@ -216,14 +221,20 @@ class Session:
     def subscribe(self, subscription: Subscription) -> None:
         """Asks for a feed, private ones once a challenge is signed."""
         self.states[subscription] = "queued"
+        shape = self._shapes.get(subscription.feed)
+        if shape is not None and shape.quiet != subscription.quiet:
+            self._shapes[subscription.feed] = replace(shape, quiet=subscription.quiet)
         if subscription.is_private and self._signature is None:
             self._want_challenge()
         else:
             self._queue.append(_Request("subscribe", subscription))
 
     def unsubscribe(self, subscription: Subscription) -> None:
-        """Gives a feed up."""
+        """Gives a feed up. What was counted of it is forgotten with the venue's answer."""
         self.states[subscription] = "left"
+        if subscription.is_private and self._signature is None:
+            return  # nothing private was asked for yet, nor could this be signed
+        self._given_up.add(subscription)
         self._queue.append(_Request("unsubscribe", subscription))
 
     def ask_again(self, subscription: Subscription) -> None:
@@ -247,7 +258,7 @@ class Session:
             request = self._queue.popleft()
             self._waiting[request] = now_ns
             due.append(self._text(request))
-            if request.event == "subscribe":
+            if request.event == "subscribe" and self.states[request.subscription] != "left":
                 self.states[request.subscription] = "waiting"
         return due
 
@@ -556,11 +567,12 @@ class Session:
         text = fields.get("message")
         message = text if isinstance(text, str) else ""
         refused: list[_Request] = []
+        quiet = False
         match event:
             case "subscribed":
                 return self._on_subscribed(fields, payload, received_ns)
             case "unsubscribed" | "unsubscribed_failed":
-                self._settle("unsubscribe", fields)
+                quiet = self._on_unsubscribed(fields)
             case "subscribed_failed":
                 refused = self._settle("subscribe", fields)
                 if "feed" not in fields:
@@ -571,7 +583,13 @@ class Session:
             case "alert" | "error":
                 refused = self._on_alert(message, received_ns)
         if not refused:
-            return Notice(payload=payload, received_ns=received_ns, event=event, message=message)
+            return Notice(
+                payload=payload,
+                received_ns=received_ns,
+                event=event,
+                message=message,
+                quiet=quiet,
+            )
         first, *more = (self._refuse(each.subscription, message, received_ns) for each in refused)
         first.payload = payload
         self._verdicts += more
@@ -596,6 +614,17 @@ class Session:
             products=tuple(products),
             quiet=quiet,
         )
+
+    def _on_unsubscribed(self, fields: dict[str, Any]) -> bool:
+        """Whether the answer concerns only us."""
+        settled = [each.subscription for each in self._settle("unsubscribe", fields)]
+        for subscription in self._given_up.intersection(settled):
+            self._given_up.remove(subscription)
+            self._sequences.forget(subscription.feed, subscription.product)
+            self._stale.pop(subscription, None)
+            self._snapshots.pop(subscription, None)
+            self._active_at.pop(subscription, None)
+        return any(each.quiet for each in settled)
 
     def _activate(self, subscription: Subscription, received_ns: int) -> None:
         # Given up while the acknowledgement was on its way: it stays given up.
@@ -692,7 +721,7 @@ class Session:
         if not subscription.quiet:
             self._refusals.append(f"{subscription}: {message}")
         states = [state for each, state in self.states.items() if not each.quiet]
-        if states and all(state == "refused" for state in states):
+        if not self._may_grow and states and all(state == "refused" for state in states):
             self._nothing_is_left()
         return Refused(
             payload=None,
@@ -721,7 +750,7 @@ class Session:
         if not self._suspects or (waiting and self._private_unanswered()):
             return
         suspects, self._suspects = self._suspects, []
-        if self._worked_here:
+        if self._worked_here or (self._may_grow and self._challenges > 1 and not self.key_worked):
             self._verdicts += [
                 self._refuse(each, UNAUTHENTICATED, received_ns) for each in suspects
             ]

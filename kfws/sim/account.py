@@ -1,4 +1,5 @@
-"""The account of the simulated venue: a trader who places an order every few seconds.
+"""The account of the simulated venue: a trader who places an order every few seconds, beside
+whoever places orders over REST.
 
 Rule of this room: everything that the private feeds say follows from the same fills, and
 every fill is a public trade, so that all of it can be checked against each other.
@@ -8,18 +9,20 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from kfws.protocol.venue import Publication
-from kfws.sim.listing import Product, iso
+from kfws.sim.listing import iso
 from kfws.sim.trading import Resting, Trading, new_uuid
 
-__all__ = ["Account"]
+__all__ = ["Account", "Order", "Position", "Ticket"]
 
 MAKER_FEE = 0.0002
-"""Of the value: two basis points, the venue's published fee of the first tier."""
+TAKER_FEE = 0.0005
+"""Of the value: two and five basis points, the venue's published fees of the first tier."""
 
 KEPT = 100
 """Fills and log entries in a snapshot. How many the venue sends is unknown."""
@@ -95,36 +98,66 @@ class Position:
         }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ticket:
+    """An order that somebody wants to place: its price in ticks, its size in units."""
+
+    buy: bool
+    units: int
+    ticks: int
+    """The worst price; a market order has one, too."""
+    kind: str = "limit"
+    """``limit``, ``post``, ``ioc`` or ``market``."""
+    client_id: str | None = None
+    reduce_only: bool = False
+
+
+@dataclass(slots=True, eq=False)
 class Order:
-    """An order of the trader, as ``open_orders`` tells it."""
+    """An order of the account: units are counted, ``key`` is its price as ``Resting`` has it."""
 
-    def __init__(self, id: str, product: Product, resting: Resting, at: float) -> None:
-        self.id = id
-        self.product = product
-        self.resting = resting
-        self.placed_ms = self.updated_ms = int(at)
+    id: str
+    trading: Trading
+    placed_ms: int
+    buy: bool
+    ticks: int
+    placed: int
+    """Units ordered."""
+    left: int
+    """Units not filled."""
+    client_id: str | None = None
+    reduce_only: bool = False
+    kind: str = "limit"
+    stop_ticks: int = 0
+    resting: Resting | None = None
+    """None: not in the book, as a stop is not."""
+    updated_ms: int = 0
+    status: str = "ENTERED_BOOK"
 
-    @property
-    def client_id(self) -> str:
-        return f"sim-{self.id[:8]}"
+    def __post_init__(self) -> None:
+        self.updated_ms = self.updated_ms or self.placed_ms
 
     def describe(self) -> dict[str, Any]:
-        """``qty`` is what remains, as on the wire, and not what was ordered."""
-        left = self.resting.units
-        return {
-            "instrument": self.product.id,
+        """As ``open_orders`` tells it. ``qty`` is what remains, and not what was ordered."""
+        product = self.trading.product
+        told: dict[str, Any] = {
+            "instrument": product.id,
             "time": self.placed_ms,
             "last_update_time": self.updated_ms,
-            "qty": self.product.size_of(left),
-            "filled": self.product.size_of(self.resting.placed - left),
-            "limit_price": self.product.price_of(abs(self.resting.key)),
-            "stop_price": 0.0,
-            "type": "limit",
+            "qty": product.size_of(self.left),
+            "filled": product.size_of(self.placed - self.left),
+            "limit_price": product.price_of(self.ticks),
+            "stop_price": product.price_of(self.stop_ticks) if self.stop_ticks else 0.0,
+            "type": "stop" if self.kind == "stop" else "limit",
             "order_id": self.id,
-            "direction": 0 if self.resting.buy else 1,
-            "reduce_only": False,
-            "cli_ord_id": self.client_id,
+            "direction": 0 if self.buy else 1,
+            "reduce_only": self.reduce_only,
         }
+        if self.kind == "stop":
+            told["triggerSignal"] = "mark"
+        if self.client_id is not None:
+            told["cli_ord_id"] = self.client_id
+        return told
 
 
 class Account:
@@ -135,12 +168,16 @@ class Account:
 
     def __init__(self, seed: int, trading: Trading, start_ms: int) -> None:
         self._random = random.Random(f"{seed}:account")
+        # Apart, so that an order over REST changes no draw of the trader's.
+        self._ids = random.Random(f"{seed}:orders")
         self.id = new_uuid(self._random)
         self._trading = trading
-        trading.filled = self._filled
         self._usd = self.DEPOSIT
         self._order: Order | None = None
-        self._stop = self._protective_stop(start_ms)
+        self._open: dict[str, Order] = {}
+        self._positions: dict[str, Position] = {}
+        self.attend(trading, start_ms)
+        self._keep(self._protective_stop(start_ms))
         self._fills: deque[dict[str, Any]] = deque(maxlen=KEPT)
         self._log: deque[dict[str, Any]] = deque(maxlen=KEPT)
         self._fill_seq = self._random.randrange(10, 1000)
@@ -148,10 +185,20 @@ class Account:
         self._balances_seq = self._positions_seq = self._margins_seq = 0
         units = self._lot()
         price = trading.product.price_of(trading.product.ticks_of(trading.mark(start_ms - 60_000)))
-        self._position = Position(trading, 0, 0.0, start_ms)
         # The account begins with one fill behind it, so that no snapshot is empty.
         uid = new_uuid(self._random)
-        self._book_fill(uid, "market", True, units, 0, price, start_ms - 60_000, uid)
+        opening = Order(uid, trading, start_ms - 60_000, True, 0, units, 0, f"sim-{uid[:8]}")
+        opening.kind = "market"
+        trade = {"price": price, "time": start_ms - 60_000, "uid": uid}
+        self._book_fill(opening, units, trade, is_maker=False)
+
+    def attend(self, trading: Trading, at: int) -> Position:
+        """Hears of fills on a product from now on; gives what is held of it."""
+        trading.filled = self._filled
+        product = trading.product.id
+        if product not in self._positions:
+            self._positions[product] = Position(trading, 0, 0.0, at)
+        return self._positions[product]
 
     # What the trader does.
 
@@ -161,29 +208,40 @@ class Account:
         if order is None and self._random.random() < 0.1:
             self._be_rejected(at, out)
         elif order is None:
-            self._place(at, out)
-        elif not self._trading.reach(order.resting, at, out):
-            self._cancel(order, at, out)
+            self._trade(at, out)
+        elif order.resting is None or not self._trading.reach(order.resting, at, out):
+            self.cancel(order, "cancelled_by_user", at, out)
         return at + self._random.uniform(*STEP_MS)
 
     def _lot(self) -> int:
         return max(4, int(self._trading.product.units_of(1000 / self._trading.product.price)))
 
-    def _place(self, at: float, out: list[Publication]) -> None:
+    def _trade(self, at: float, out: list[Publication]) -> None:
         # Back towards nothing when much is held.
-        held, lot = self._position.units, self._lot()
+        held, lot = self._positions[self._trading.product.id].units, self._lot()
         buy = held < -3 * lot or (held < 3 * lot and self._random.random() < 0.5)
         units = int(lot * self._random.uniform(0.5, 1.5))
         resting = self._trading.rest(buy, units, at, out)
-        self._order = Order(new_uuid(self._random), self._trading.product, resting, at)
-        self._tell_order(self._order, False, "new_placed_order_by_user", out)
+        order = self._new(buy, abs(resting.key), units, at)
+        order.resting = resting
+        self._order = self._keep(order)
+        self._tell_order(order, False, "new_placed_order_by_user", out)
         self._tell_state(at, out)
+
+    def _new(self, buy: bool, ticks: int, units: int, at: float) -> Order:
+        id = new_uuid(self._random)
+        return Order(id, self._trading, int(at), buy, ticks, units, units, f"sim-{id[:8]}")
+
+    def _keep(self, order: Order) -> Order:
+        self._open[order.id] = order
+        return order
 
     def _be_rejected(self, at: float, out: list[Publication]) -> None:
         """A post-only order that would have traded at once: only the verbose feed tells."""
-        product, lot = self._trading.product, self._lot()
-        best_ask = product.ticks_of(self._trading.levels("sell")[0][0])
-        order = Order(new_uuid(self._random), product, Resting(True, -best_ask, lot, lot), at)
+        best_ask = self._trading.best(buy=False)
+        self._tell_rejected(self._new(True, best_ask, self._lot(), at), out)
+
+    def _tell_rejected(self, order: Order, out: list[Publication]) -> None:
         message = {
             "feed": "open_orders_verbose",
             "order": order.describe(),
@@ -192,90 +250,179 @@ class Account:
         }
         _publish(out, "open_orders_verbose", message)
 
-    def _cancel(self, order: Order, at: float, out: list[Publication]) -> None:
-        """The market has gone away: a cancel names the order by its id alone."""
-        self._trading.cancel(order.resting, at, out)
-        self._order = None
-        for feed in ORDERS:
-            message = {
-                "feed": feed,
-                "order_id": order.id,
-                "cli_ord_id": order.client_id,
-                "is_cancel": True,
-                "reason": "cancelled_by_user",
-            }
-            _publish(out, feed, message)
+    # What is done over REST. Whoever calls has checked the order.
+
+    @property
+    def orders(self) -> list[Order]:
+        """Those that are open, the oldest first."""
+        return list(self._open.values())
+
+    def place(
+        self, trading: Trading, ticket: Ticket, at: int, out: list[Publication]
+    ) -> tuple[Order, list[dict[str, Any]]]:
+        """Takes what is offered, then rests or ends; gives the order and its trades."""
+        order = Order(
+            new_uuid(self._ids),
+            trading,
+            at,
+            ticket.buy,
+            ticket.ticks,
+            ticket.units,
+            ticket.units,
+            ticket.client_id,
+            ticket.reduce_only,
+            ticket.kind,
+        )
+        self.attend(trading, at)
+        offered, _ = trading.offered(ticket.buy, ticket.ticks, ticket.units)
+        if ticket.kind == "post" and offered:
+            order.status = "REJECTED"
+            self._tell_rejected(order, out)
+            return order, []
+        if ticket.kind in ("limit", "post"):
+            self._keep(order)
+            self._tell_order(order, False, "new_placed_order_by_user", out)
+        trades = self._cross(order, at, out)
+        if order.left and order.id not in self._open:
+            order.status = "CANCELLED" if trades else "REJECTED"
+            reason = "ioc_order_failed_because_it_would_not_be_executed"
+            self._tell_order(order, True, reason, out)
+        else:
+            self._rest(order, at, out)
         self._tell_state(at, out)
+        return order, trades
+
+    def _rest(self, order: Order, at: int, out: list[Publication]) -> None:
+        """What is left goes into the book; a simulated one that is nearly eaten up takes none."""
+        if order.left and order.trading.offered(order.buy, order.ticks, order.left)[0]:
+            self.cancel(order, "market_inactive", at, out)
+        elif order.left:
+            order.resting = order.trading.rest(order.buy, order.left, at, out, order.ticks)
+
+    def _cross(self, order: Order, at: int, out: list[Publication]) -> list[dict[str, Any]]:
+        """The order as a taker, as far as its price goes."""
+        trading = order.trading
+        trades = trading.cross(order.buy, order.ticks, order.left, at, out)
+        for trade in trades:
+            units = trading.product.units_of(trade["qty"])
+            self._fill(order, units, trade, out, is_maker=False)
+        return trades
+
+    def amend(
+        self, order: Order, ticks: int, units: int, at: int, out: list[Publication]
+    ) -> list[dict[str, Any]]:
+        """Another price or size (of all that was ordered), last in its queue; gives the trades."""
+        if order.resting is not None:
+            order.trading.cancel(order.resting, at, out)
+            order.resting = None
+        order.left += units - order.placed
+        order.placed, order.ticks, order.updated_ms = units, ticks, at
+        self._tell_order(order, False, "edited_by_user", out)
+        trades = self._cross(order, at, out)
+        self._rest(order, at, out)
+        self._tell_state(at, out)
+        return trades
+
+    def cancel(self, order: Order, reason: str, at: float, out: list[Publication]) -> None:
+        """Ends an open order; a cancel names it by its id alone."""
+        if order.resting is not None:
+            order.trading.cancel(order.resting, at, out)
+            order.resting = None
+        self._forget(order, "CANCELLED")
+        order.updated_ms = int(at)
+        names = {"order_id": order.id}
+        if order.client_id is not None:
+            names["cli_ord_id"] = order.client_id
+        for feed in ORDERS:
+            _publish(out, feed, {"feed": feed, **names, "is_cancel": True, "reason": reason})
+        self._tell_state(at, out)
+
+    def _forget(self, order: Order, status: str) -> None:
+        order.status = status
+        del self._open[order.id]
+        if order is self._order:
+            self._order = None
 
     def _filled(
         self, resting: Resting, units: int, trade: dict[str, Any], out: list[Publication]
     ) -> None:
-        """A public trade hit the order: everything private follows from it."""
-        order = self._order
-        if order is None:
-            return
-        at = order.updated_ms = trade["time"]
-        done = resting.units == 0
-        fill, entries = self._book_fill(
-            order.id, "limit", resting.buy, units, resting.units, trade["price"], at, trade["uid"]
-        )
+        """A public trade hit a resting order."""
+        for order in self.orders:
+            if order.resting is resting:
+                self._fill(order, units, trade, out, is_maker=True)
+                self._tell_state(trade["time"], out)
+
+    def _fill(
+        self,
+        order: Order,
+        units: int,
+        trade: dict[str, Any],
+        out: list[Publication],
+        *,
+        is_maker: bool,
+    ) -> None:
+        """Everything private follows from a public trade."""
+        order.left -= units
+        order.updated_ms = trade["time"]
+        done = order.left == 0
+        fill, entries = self._book_fill(order, units, trade, is_maker=is_maker)
         message = {"feed": "fills", "username": self.id, "fills": [fill]}
-        product = self._trading.product.id
-        out.append(Publication("fills", product, orjson.dumps(message)))
-        self._tell_order(order, done, "full_fill" if done else "partial_fill", out)
+        out.append(Publication("fills", fill["instrument"], orjson.dumps(message)))
+        if order.id in self._open:
+            self._tell_order(order, done, "full_fill" if done else "partial_fill", out)
         if done:
-            self._order = None
+            order.status = "FULLY_EXECUTED"
+            order.resting = None
+            if order.id in self._open:
+                self._forget(order, order.status)
         for entry in entries:
             _publish(out, "account_log", {"feed": "account_log", "new_entry": entry})
-        self._tell_state(at, out)
 
     # What the books of the account say.
 
     def _book_fill(
-        self,
-        order_id: str,
-        kind: str,
-        buy: bool,
-        units: int,
-        left: int,
-        price: float,
-        at: int,
-        uid: str,
+        self, order: Order, units: int, trade: dict[str, Any], *, is_maker: bool
     ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Takes a fill into position, balance and log; gives its entries in fills and log."""
-        product, position = self._trading.product, self._position
+        product, position = order.trading.product, self._positions[order.trading.product.id]
+        price, at = trade["price"], trade["time"]
         before = (position.size, position.entry_price, self._usd)
-        fee = round(price * product.size_of(units) * MAKER_FEE, 8)
-        realized = round(position.fill(units if buy else -units, price, at), 8)
+        rate = MAKER_FEE if is_maker else TAKER_FEE
+        fee = round(price * product.size_of(units) * rate, 8)
+        realized = round(position.fill(units if order.buy else -units, price, at), 8)
         self._usd = round(self._usd + realized - fee, 8)
         self._fill_seq += self._random.choice((1, 1, 1, 2, 3))  # not consecutive on the venue
+        kind = "market" if order.kind == "market" else "limit"
         fill = {
             "instrument": product.id,
             "time": at,
             "price": price,
             "seq": self._fill_seq,
-            "buy": buy,
+            "buy": order.buy,
             "qty": product.size_of(units),
-            "remaining_order_qty": product.size_of(left),
-            "order_id": order_id,
-            "cli_ord_id": f"sim-{order_id[:8]}",
-            "fill_id": uid,
-            "fill_type": "maker" if kind == "limit" else "taker",
+            "remaining_order_qty": product.size_of(order.left),
+            "order_id": order.id,
+            **({} if order.client_id is None else {"cli_ord_id": order.client_id}),
+            "fill_id": trade["uid"],
+            "fill_type": "maker" if is_maker else "taker",
             "fee_paid": fee,
             "fee_currency": "USD",
-            "taker_order_type": "market",
+            "taker_order_type": "market" if is_maker else kind,
             "order_type": kind,
         }
         self._fills.append(fill)
         entries = [
-            self._entry(product.id.lower(), before[0], position.size, before[1], fill, realized),
-            self._entry("usd", before[2], self._usd, 0.0, fill, realized),
+            self._entry(
+                position, product.id.lower(), before[0], position.size, before[1], fill, realized
+            ),
+            self._entry(position, "usd", before[2], self._usd, 0.0, fill, realized),
         ]
         self._log.extendleft(entries)
         return fill, entries
 
     def _entry(
         self,
+        position: Position,
         asset: str,
         old: float,
         new: float,
@@ -295,9 +442,9 @@ class Account:
             "old_balance": old,
             "new_balance": new,
             "old_average_entry_price": old_entry_price,
-            "new_average_entry_price": self._position.entry_price if is_position else 0.0,
+            "new_average_entry_price": position.entry_price if is_position else 0.0,
             "trade_price": fill["price"],
-            "mark_price": self._trading.mark(fill["time"]),
+            "mark_price": position.trading.mark(fill["time"]),
             "realized_pnl": realized,
             "fee": fill["fee_paid"],
             "execution": fill["fill_id"],
@@ -323,11 +470,11 @@ class Account:
         self._positions_seq += 1
         self._balances_seq += 1
         self._margins_seq += 1
-        _publish(out, "open_positions", self._positions(at))
+        _publish(out, "open_positions", self._positions_message(at))
         balances = {
             "feed": "balances",
             "account": self.id,
-            "flex_futures": self._flex(at),
+            "flex_futures": self.flex(at),
             "timestamp": int(at),
             "seq": self._balances_seq,
         }
@@ -343,51 +490,57 @@ class Account:
                 fills = [fill for fill in self._fills if product in (None, fill["instrument"])]
                 message: dict[str, Any] = {"account": self.id, "fills": fills}
             case "open_orders" | "open_orders_verbose":
-                orders = [self._stop] + ([self._order.describe()] if self._order else [])
+                orders = [order.describe() for order in self.orders]
                 message = {"account": self.id, "orders": orders}
             case "balances":
-                message = self._balances(at)
+                message = self.balances(at)
             case "account_log":
                 message = {"logs": list(self._log)}
             case "open_positions":
-                return [orjson.dumps(self._positions(at))]
+                return [orjson.dumps(self._positions_message(at))]
             case "account_balances_and_margins":
                 return [orjson.dumps(self._margin_accounts(at))]
             case "notifications_auth":
-                return [orjson.dumps(self._notifications(at))]
+                notices = self.notifications(at)
+                return [orjson.dumps({"feed": feed, "notifications": notices})]
             case _:
                 return []  # deposits_withdrawals: nobody knows what it carries
         return [orjson.dumps({"feed": f"{feed}_snapshot", **message})]
 
-    def _protective_stop(self, start_ms: int) -> dict[str, Any]:
+    def _protective_stop(self, start_ms: int) -> Order:
         """A stop far below the market that is never reached."""
-        product = self._trading.product
-        far = product.price_of(product.ticks_of(0.8 * product.price))
-        return {
-            "instrument": product.id,
-            "time": start_ms - 60_000,
-            "last_update_time": start_ms - 60_000,
-            "qty": product.size_of(self._lot()),
-            "filled": 0.0,
-            "limit_price": far,
-            "stop_price": far,
-            "type": "stop",
-            "order_id": new_uuid(self._random),
-            "direction": 1,
-            "reduce_only": True,
-            "triggerSignal": "mark",
-        }
+        product, units = self._trading.product, self._lot()
+        far = product.ticks_of(0.8 * product.price)
+        id, at = new_uuid(self._random), start_ms - 60_000
+        order = Order(id, self._trading, at, False, far, units, units, reduce_only=True)
+        order.kind, order.stop_ticks = "stop", far
+        return order
 
-    def _positions(self, at: float) -> dict[str, Any]:
+    def _positions_message(self, at: float) -> dict[str, Any]:
         return {
             "feed": "open_positions",
             "account": self.id,
-            "positions": [self._position.describe(at)] if self._position.units else [],
+            "positions": [position.describe(at) for position in self.positions],
             "seq": self._positions_seq,
             "timestamp": int(at),
         }
 
-    def _balances(self, at: float) -> dict[str, Any]:
+    @property
+    def positions(self) -> list[Position]:
+        """Those that are open."""
+        return [position for position in self._positions.values() if position.units]
+
+    @property
+    def fills(self) -> list[dict[str, Any]]:
+        """The last ones as the feed tells them, the oldest first."""
+        return list(self._fills)
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """The last entries of the account's log, the newest first."""
+        return list(self._log)
+
+    def balances(self, at: float) -> dict[str, Any]:
         wallet = {
             "name": "F-XBT:USD",
             "pair": "XBT/USD",
@@ -404,15 +557,14 @@ class Account:
             "account": self.id,
             "holding": {"USD": 5000.0, "XBT": 0.1285407184, "ETH": 1.8714395862},
             "futures": {"F-XBT:USD": wallet},
-            "flex_futures": self._flex(at),
+            "flex_futures": self.flex(at),
             "timestamp": int(at),
             "seq": self._balances_seq,
         }
 
-    def _flex(self, at: float) -> dict[str, Any]:
+    def flex(self, at: float) -> dict[str, Any]:
         """The multi-collateral wallet: one currency, one position, margined across."""
-        pnl = self._position.pnl(at)
-        initial, maintenance = self._position.margins(at)
+        pnl, initial, maintenance = self._totals(at)
         equity = self._usd + pnl
         margins = {
             "initial_margin": initial,
@@ -439,7 +591,7 @@ class Account:
             "haircut": 0.0,
             "conversion_spread": 0.0,
         }
-        leverage = self._position.value(at) / equity
+        leverage = sum(position.value(at) for position in self.positions) / equity
         return {
             "currencies": {"USD": currency},
             **totals,
@@ -447,10 +599,18 @@ class Account:
             "cross": {**totals, "effective_leverage": leverage},
         }
 
+    def _totals(self, at: float) -> tuple[float, float, float]:
+        """Profit not taken, initial and maintenance margin, of all positions."""
+        margins = [position.margins(at) for position in self.positions]
+        return (
+            sum((position.pnl(at) for position in self.positions), 0.0),
+            sum((initial for initial, _ in margins), 0.0),
+            sum((maintenance for _, maintenance in margins), 0.0),
+        )
+
     def _margin_accounts(self, at: float) -> dict[str, Any]:
         """The legacy feed, in its old abbreviations."""
-        pnl = self._position.pnl(at)
-        initial, maintenance = self._position.margins(at)
+        pnl, initial, maintenance = self._totals(at)
         flex = {
             "name": "flex",
             "pv": self._usd + pnl,
@@ -468,15 +628,17 @@ class Account:
             "seq": self._margins_seq,
         }
 
-    def _notifications(self, at: float) -> dict[str, Any]:
-        notice = {
-            "id": 1,
-            "type": "general",
-            "priority": "low",
-            "note": NOTICE,
-            "effective_time": int(at),
-        }
-        return {"feed": "notifications_auth", "notifications": [notice]}
+    def notifications(self, at: float) -> list[dict[str, Any]]:
+        """What the venue lets its users know."""
+        return [
+            {
+                "id": 1,
+                "type": "general",
+                "priority": "low",
+                "note": NOTICE,
+                "effective_time": int(at),
+            }
+        ]
 
 
 def _publish(out: list[Publication], feed: str, message: dict[str, Any]) -> None:

@@ -60,6 +60,7 @@ class Market:
         self._start_ms = start_ms
         self._listing = Listing.load(products, rate)
         self.products = tuple(self._listing.products)
+        self._spelling = {product.lower(): product for product in self.products}
         self._prices = self._listing.prices | {
             product.base: product.price for product in self._listing.products.values()
         }
@@ -78,11 +79,11 @@ class Market:
         """First frames of a subscription; the first one to a product or feed starts it."""
         self._now_ms = max(self._now_ms, now_ms)
         if FEEDS[feed].private:
-            return self._account().snapshot(feed, product, self._now_ms)
+            return self.account().snapshot(feed, product, self._now_ms)
         if product is None:
             self._start_heart()
             return []
-        trading = self._started(product)
+        trading = self.started(product)
         match feed:
             case "book":
                 return [trading.book_snapshot()]
@@ -108,32 +109,53 @@ class Market:
         """Whether anybody ever subscribed: before, nothing moves."""
         return bool(self._due)
 
+    @property
+    def now_ms(self) -> int:
+        """How far it has advanced."""
+        return self._now_ms
+
+    def stand_until(self, now_ms: int) -> None:
+        """Time went by in a market that has not started."""
+        if not self.has_started:
+            self._now_ms = max(self._now_ms, now_ms)
+
+    def watch(self, look: Callable[[float, list[Publication]], None], every_ms: int) -> None:
+        """Lets something be looked at again and again, from now on."""
+        self._set_off(2, every_ms, _regularly(look, every_ms))
+
     # To look at.
+
+    def spelled(self, symbol: str) -> str | None:
+        """The listed spelling of a product typed in any case; None if there is none such."""
+        return self._spelling.get(symbol.lower())
+
+    def trades(self, product: str) -> list[dict[str, Any]]:
+        """The last trades of a product, the newest first."""
+        return self._traded(product).trades
 
     def book(self, product: str) -> Book:
         """The book as it stands after the last ``advance``."""
-        trading = self._trading.get(product) or self._built(product)
+        trading = self._traded(product)
         return Book(trading.seq, trading.levels("buy"), trading.levels("sell"))
 
     def instruments(self) -> bytes:
         """The body of ``GET /derivatives/api/v3/instruments``."""
         rows = [product.instrument for product in self._listing.products.values()]
-        return self._answer(instruments=[*rows, *self._listing.others])
+        return self.enveloped(instruments=[*rows, *self._listing.others])
 
     def tickers(self) -> bytes:
         """The body of ``GET /derivatives/api/v3/tickers``."""
         rows = map(self._row, self.products)
-        return self._answer(tickers=[*rows, *self._index_rows()])
+        return self.enveloped(tickers=[*rows, *self._index_rows()])
 
     def ticker(self, symbol: str) -> bytes | None:
         """The body of ``GET /derivatives/api/v3/tickers/{symbol}``; None if there is none such."""
-        wanted = symbol.lower()
-        for product in self.products:
-            if product.lower() == wanted:
-                return self._answer(ticker=self._row(product))
+        product = self.spelled(symbol)
+        if product is not None:
+            return self.enveloped(ticker=self._row(product))
         for row in self._index_rows():
-            if row["symbol"] == wanted:
-                return self._answer(ticker=row)
+            if row["symbol"] == symbol.lower():
+                return self.enveloped(ticker=row)
         return None
 
     def not_found(self) -> bytes:
@@ -148,9 +170,16 @@ class Market:
             }
         )
 
+    def enveloped(self, **body: Any) -> bytes:
+        """A body in REST's envelope."""
+        return orjson.dumps({"result": "success", **body, "serverTime": iso(self._now_ms)})
+
+    def _traded(self, product: str) -> Trading:
+        return self._trading.get(product) or self._built(product)
+
     # What is due.
 
-    def _started(self, product: str) -> Trading:
+    def started(self, product: str) -> Trading:
         """The trading of a product, from now on if it never began."""
         if product in self._trading:
             return self._trading[product]
@@ -171,8 +200,9 @@ class Market:
             self._set_off(1, 700, self._accounts[product].step)
         return trading
 
-    def _account(self) -> Account:
-        self._started(self.products[0])
+    def account(self) -> Account:
+        """The account, which trades from now on."""
+        self.started(self.products[0])
         return self._accounts[self.products[0]]
 
     def _start_heart(self) -> None:
@@ -213,10 +243,6 @@ class Market:
             at = self._now_ms if symbol.startswith("in_") else self._now_ms // HOUR_MS * HOUR_MS
             last = round(self._index(symbol[3:-3].upper()).at(at), 2)
             yield {"symbol": symbol, "last": last, "lastTime": iso(at)}
-
-    def _answer(self, **body: Any) -> bytes:
-        """REST's envelope."""
-        return orjson.dumps({"result": "success", **body, "serverTime": iso(self._now_ms)})
 
 
 def _at_random(

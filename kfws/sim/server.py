@@ -34,6 +34,7 @@ from websockets.protocol import State
 from kfws.errors import UsageError
 from kfws.protocol.auth import DEMO
 from kfws.protocol.venue import Conversation, Publication, Venue
+from kfws.sim.desk import Answer, Asked, Desk
 from kfws.sim.faults import (
     Counters,
     Course,
@@ -50,8 +51,6 @@ from kfws.sim.ledger import Ledger
 from kfws.sim.market import Market
 
 __all__ = ["SimOptions", "SimulatedVenue", "serve"]
-
-REST = "/derivatives/api/v3"
 
 STEP_S = 0.02
 """How often the market is advanced. Its bytes do not depend on it."""
@@ -106,6 +105,9 @@ class SimOptions:
     documentation asks for a sign of life every 60 s; the live code is unknown."""
     faults: Sequence[str] = ()
     """What is to break, as ``kfws.sim.faults`` parses it."""
+    rest_port: int | None = None
+    """Where the whole REST face listens: 0 takes any free port, None leaves it out. Without it,
+    ``port`` answers what is public all the same."""
     ledger: str | None = None
     """A path: what was sent, and what was not, is written there (``kfws.sim.ledger``)."""
 
@@ -121,7 +123,9 @@ class SimulatedVenue:
         )
         self._counters = Counters()
         numbered = _Numbered(self.market, self._counters)
-        self._venue = Venue(numbered, {DEMO.key: DEMO.secret}, self._new_challenge)
+        accounts = {DEMO.key: DEMO.secret}
+        self._venue = Venue(numbered, accounts, self._new_challenge)
+        self._desk = Desk(self.market, accounts)
         self.faults = Faults(options.faults, options.seed)
         self.ledger = None if options.ledger is None else Ledger(options.ledger)
         self.must_restart = False
@@ -132,7 +136,7 @@ class SimulatedVenue:
         self._links: set[_Link] = set()
         self._received: deque[str | bytes] = deque(maxlen=RECEIVED_KEPT)
         self._news = asyncio.Event()
-        self.port = 0
+        self.port = self.rest_port = 0
 
     def _new_challenge(self) -> str:
         return str(uuid.UUID(int=self._challenges.getrandbits(128), version=4))
@@ -140,9 +144,17 @@ class SimulatedVenue:
     @property
     def url(self) -> str:
         """Where a client connects."""
-        scheme = "wss" if self._options.tls_cert else "ws"
-        host = f"[{self._options.host}]" if ":" in self._options.host else self._options.host
-        return f"{scheme}://{host}:{self.port}/ws/v1"
+        return f"{'wss' if self._options.tls_cert else 'ws'}://{self._host}:{self.port}/ws/v1"
+
+    @property
+    def rest_url(self) -> str:
+        """The base of REST requests: the whole face where it listens, else what is public."""
+        scheme = "https" if self._options.tls_cert else "http"
+        return f"{scheme}://{self._host}:{self.rest_port or self.port}"
+
+    @property
+    def _host(self) -> str:
+        return f"[{self._options.host}]" if ":" in self._options.host else self._options.host
 
     @property
     def connections(self) -> int:
@@ -230,13 +242,25 @@ class SimulatedVenue:
                 reached = self._clock.now_ms()
                 continue
             reached = min(self._clock.now_ms(), reached + MOST_AT_ONCE_MS)
-            published = self.market.advance(reached)
-            if self._counters.restarts:
-                published = [self._counters.renumber(each) for each in published]
-            for link in tuple(self._links):
-                link.publish(published)
-            if self.ledger is not None:
-                self._note_unheard(published, self.ledger)
+            self._publish(self.market.advance(reached))
+
+    def _publish(self, published: list[Publication]) -> None:
+        if self._counters.restarts:
+            published = [self._counters.renumber(each) for each in published]
+        for link in tuple(self._links):
+            link.publish(published)
+        if self.ledger is not None:
+            self._note_unheard(published, self.ledger)
+
+    def answer_rest(self, asked: Asked) -> Answer:
+        """The answer to a request; what comes of it is on the feeds at once."""
+        had_started = self.market.has_started
+        self.market.stand_until(self._clock.now_ms())
+        answer = self._desk.answer(asked)
+        if self.market.has_started and not had_started:
+            self._clock.touch()
+        self._publish(answer.published)
+        return answer
 
     def _strike(self) -> None:
         """Lets those faults begin whose time has come."""
@@ -268,17 +292,18 @@ class SimulatedVenue:
 
     async def answer(self, _: ServerConnection, request: Request) -> Response | None:
         """HTTP on the same port; None lets a WebSocket handshake go on."""
-        path = unquote(urlsplit(request.path).path)
+        target = urlsplit(request.path)
+        path = unquote(target.path)
         if path == "/" or path.endswith("/ws/v1"):
             if self.connections >= MOST_CONNECTIONS:
                 return _json(HTTPStatus.TOO_MANY_REQUESTS, b'{"result":"error"}')
             if self._first_client_at is None:
                 self._first_client_at = time.monotonic()
             return await self._greet(self.faults.greet(self._opened + 1, self._seconds()))
-        body = self._body(path)
-        if body is None:
+        answer = self._desk.public(Asked("GET", path, target.query))
+        if answer is None:
             return _json(HTTPStatus.NOT_FOUND, self.market.not_found())
-        return _json(HTTPStatus.OK, body)
+        return _json(HTTPStatus(answer.status), answer.body)
 
     async def _greet(self, greeting: Greeting) -> Response | None:
         if self.ledger is not None:
@@ -294,17 +319,6 @@ class SimulatedVenue:
         if greeting.retry_after is not None:
             refusal.headers["Retry-After"] = greeting.retry_after
         return refusal
-
-    def _body(self, path: str) -> bytes | None:
-        match path.removeprefix(REST).strip("/").split("/") if path.startswith(REST) else []:
-            case ["instruments"]:
-                return self.market.instruments()
-            case ["tickers"]:
-                return self.market.tickers()
-            case ["tickers", symbol]:
-                return self.market.ticker(symbol)
-            case _:
-                return None
 
     def _tell(self) -> None:
         self._news.set()
@@ -524,13 +538,27 @@ async def serve(options: SimOptions) -> AsyncGenerator[SimulatedVenue]:
     venue.port = next(iter(server.sockets)).getsockname()[1]
     pulse = asyncio.create_task(venue.keep_time())
     try:
-        yield venue
+        async with _rest(options, venue):
+            yield venue
     finally:
         pulse.cancel()
         await asyncio.wait({pulse})
         await _close(server, venue)
         if venue.ledger is not None:
             venue.ledger.close()
+
+
+@asynccontextmanager
+async def _rest(options: SimOptions, venue: SimulatedVenue) -> AsyncGenerator[None]:
+    if options.rest_port is None:
+        yield
+        return
+    from kfws.sim.rest import listen as listen_for_rest
+
+    async with listen_for_rest(
+        venue.answer_rest, options.host, options.rest_port, _tls(options)
+    ) as venue.rest_port:
+        yield
 
 
 async def _close(server: Server, venue: SimulatedVenue) -> None:

@@ -11,7 +11,7 @@ import random
 import uuid
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,7 +84,7 @@ class Side:
         self.units[key] = units
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Resting:
     """An order of the simulated account that rests in the book, last in its level's queue."""
 
@@ -107,7 +107,7 @@ Filled = Callable[[Resting, int, dict[str, Any], list[Publication]], None]
 class Trading:
     """A product that is traded, from ``start_ms`` on.
 
-    ``filled`` is told whenever the account's resting order is hit. ``sketch`` leaves out all
+    ``filled`` is told whenever a resting order of the account is hit. ``sketch`` leaves out all
     but the best levels and the last trade: enough for a row of REST, and forty times quicker.
     """
 
@@ -116,7 +116,8 @@ class Trading:
     ) -> None:
         self.product = product
         self.filled: Filled | None = None
-        self.resting: Resting | None = None
+        self.resting: list[Resting] = []
+        """The account's orders, in the order of their coming."""
         self._id = product.id
         # price_of and size_of, taken apart: thousands of changes a second ask for them.
         tick, unit = product.tick, product.unit
@@ -169,18 +170,21 @@ class Trading:
         out.append(Publication("ticker", self.product.id, self.ticker(at)))
         out.append(Publication("ticker_lite", self.product.id, self.ticker_lite(at)))
 
-    def rest(self, buy: bool, units: int, at: float, out: list[Publication]) -> Resting:
-        """Puts an order of the account on the best price of its side."""
+    def rest(
+        self, buy: bool, units: int, at: float, out: list[Publication], ticks: int | None = None
+    ) -> Resting:
+        """Puts an order of the account on a price that crosses nothing: the best of its side."""
         side = self._bids if buy else self._asks
-        key = side.keys[0]
-        self.resting = Resting(buy, key, units, units)
-        self._set(side, key, side.units[key] + units, at, out)
-        return self.resting
+        key = side.keys[0] if ticks is None else side.sign * ticks
+        order = Resting(buy, key, units, units)
+        self.resting.append(order)
+        self._set(side, key, side.units.get(key, 0) + units, at, out)
+        return order
 
     def cancel(self, order: Resting, at: float, out: list[Publication]) -> None:
-        """Takes the account's order out of the book."""
+        """Takes an order of the account out of the book."""
         side = self._bids if order.buy else self._asks
-        self.resting = None
+        self.resting.remove(order)
         self._set(side, order.key, side.units[order.key] - order.units, at, out)
 
     def reach(self, order: Resting, at: float, out: list[Publication]) -> bool:
@@ -192,9 +196,41 @@ class Trading:
         ahead = bisect_left(side.keys, order.key)
         if ahead > 12 or len(side.keys) <= FEWEST:
             return False
-        before = sum(side.units[key] for key in side.keys[: ahead + 1]) - order.units
+        mine = self._mine(side, order.key)
+        behind = sum(each.units for each in mine[mine.index(order) :])
+        before = sum(side.units[key] for key in side.keys[: ahead + 1]) - behind
         self._take(side, before + order.next_part(), at, out)
         return True
+
+    def offered(self, buy: bool, ticks: int, units: int) -> tuple[int, bool]:
+        """How many of these units the other side has to that price, and whether an order of the
+        account itself would be met on the way."""
+        side = self._asks if buy else self._bids
+        found = 0
+        for key in side.keys:
+            if key > side.sign * ticks or found >= units:
+                break
+            own = self._own(side, key)
+            found += side.units[key] - own
+            if own and found < units:
+                return found, True
+        return min(found, units), False
+
+    def cross(
+        self, buy: bool, ticks: int, units: int, at: float, out: list[Publication]
+    ) -> list[dict[str, Any]]:
+        """The account takes from the other side, to that price at most; gives the trades."""
+        side = self._asks if buy else self._bids
+        return self._take(side, units, at, out, worst=side.sign * ticks)
+
+    @property
+    def trades(self) -> list[dict[str, Any]]:
+        """The last ones, the newest first."""
+        return list(self._trades)
+
+    def best(self, buy: bool) -> int:
+        """The best price of a side, in ticks."""
+        return abs((self._bids if buy else self._asks).keys[0])
 
     # What there is to see.
 
@@ -343,12 +379,13 @@ class Trading:
     def _withdraw(self, side: Side, at: float, out: list[Publication]) -> None:
         """The best level is worse than fair to those who quote it: it goes."""
         key = side.keys[0]
+        mine = self._mine(side, key)
         if len(side.keys) <= FEWEST:
             self._extend(side, at, out)
-        elif self.resting is not None and self._own(side, key):
+        elif mine:
             # No order is gone without a word: the market trades through it.
-            others = side.units[key] - self.resting.units
-            self._take(side, others + self.resting.next_part(), at, out)
+            others = side.units[key] - self._own(side, key)
+            self._take(side, others + mine[0].next_part(), at, out)
         else:
             self._set(side, key, 0, at, out)
 
@@ -393,12 +430,14 @@ class Trading:
         if key * side.sign > 0:
             self._set(side, key, self._quantity(len(side.keys)), at, out)
 
+    def _mine(self, side: Side, key: int) -> list[Resting]:
+        """The account's orders in that level, first come first."""
+        buy = side is self._bids
+        return [order for order in self.resting if order.key == key and order.buy == buy]
+
     def _own(self, side: Side, key: int) -> int:
-        """Units of the account's order in that level."""
-        order = self.resting
-        if order is None or order.key != key or order.buy != (side is self._bids):
-            return 0
-        return order.units
+        """Units of the account's orders in that level."""
+        return sum(order.units for order in self._mine(side, key)) if self.resting else 0
 
     def _set(self, side: Side, key: int, units: int, at: float, out: list[Publication]) -> None:
         side.put(key, units)
@@ -434,30 +473,53 @@ class Trading:
 
     # The trades.
 
-    def _take(self, side: Side, units: int, at: float, out: list[Publication]) -> None:
-        """A taker eats through the levels of a side, a trade and a change of the book for each."""
+    def _take(
+        self,
+        side: Side,
+        units: int,
+        at: float,
+        out: list[Publication],
+        worst: int | None = None,
+    ) -> list[dict[str, Any]]:
+        """A taker eats through the levels of a side, a trade and a change of the book for each,
+        to the key ``worst`` at most; gives the trades with others than the account."""
+        trades = []
         while units > 0 and len(side.keys) > FEWEST:
             key = side.keys[0]
+            if worst is not None and key > worst:
+                break
             there, own = side.units[key], self._own(side, key)
             others = min(units, there - own)
             ours = min(units - others, own)
             if others:
-                self._print(side, key, others, at, out)
-            trade = self._print(side, key, ours, at, out) if ours else None
+                trades.append(self._print(side, key, others, at, out))
+            mine = [
+                (order, part, self._print(side, key, part, at, out))
+                for order, part in self._shares(side, key, ours)
+            ]
             self._set(side, key, there - others - ours, at, out)
-            if trade is not None:
-                self._tell(ours, trade, out)
+            for order, part, trade in mine:
+                self._tell(order, part, trade, out)
             units -= others + ours
+        return trades
 
-    def _tell(self, units: int, trade: dict[str, Any], out: list[Publication]) -> None:
-        """The account's order lost so much to a trade."""
-        order = self.resting
-        if order is None or self.filled is None:
-            return
+    def _shares(self, side: Side, key: int, units: int) -> Iterator[tuple[Resting, int]]:
+        """Which of the account's orders in a level lose how much."""
+        for order in self._mine(side, key) if units else ():
+            part = min(units, order.units)
+            units -= part
+            if part:
+                yield order, part
+
+    def _tell(
+        self, order: Resting, units: int, trade: dict[str, Any], out: list[Publication]
+    ) -> None:
+        """An order of the account lost so much to a trade."""
         order.units -= units
         if not order.units:
-            self.resting = None
-        self.filled(order, units, trade, out)
+            self.resting.remove(order)
+        if self.filled is not None:
+            self.filled(order, units, trade, out)
 
     def _print(
         self, side: Side, key: int, units: int, at: float, out: list[Publication]

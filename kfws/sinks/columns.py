@@ -6,7 +6,8 @@ digit is ever changed. A new feed is one row in ``_CSV`` and one in ``TABLE``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import msgspec
@@ -15,13 +16,17 @@ from msgspec import Raw
 from kfws.protocol.feeds import FEEDS
 
 __all__ = [
+    "BOARD",
+    "SIDES",
     "TABLE",
     "Column",
     "Row",
     "as_object",
+    "board_columns",
     "csv_columns",
     "entries",
     "find",
+    "named",
     "printable",
     "read",
     "rows",
@@ -107,6 +112,8 @@ def entries(feed: str, message: Row) -> list[Row]:
 
 
 _SIDES = {"bids": Raw(b'"buy"'), "asks": Raw(b'"sell"')}
+SIDES = {"true": "buy", "false": "sell", "0": "buy", "1": "sell"}
+"""What the ``buy`` of a fill and the ``direction`` of an order say."""
 
 
 def _listed(value: Raw | None) -> list[Row] | None:
@@ -252,6 +259,19 @@ _CSV: dict[str, tuple[str, ...]] = {
 # ── tables: the most important columns first, since the last are dropped where width is short ──
 
 
+Form = Literal[
+    "any", "text", "number", "percent", "ratio", "time", "moment", "side",
+    "bar", "price", "size", "signed", "spread", "trend", "until",
+]  # fmt: skip
+"""How a value is shown. ``ratio`` is a fraction shown as percent; ``time`` and ``moment`` are in
+epoch ms or ISO 8601, and where there is none ``time`` is that of the arrival.
+
+On a terminal: a ``bar`` is as long as the value is great, a ``price`` flashes when it moves, a
+``size`` is rounded to what an eye takes in,
+``signed`` is a gain or a loss, ``spread`` lies between two prices, ``trend`` is a price over the
+last minutes, ``until`` is the time that is left to a moment."""
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """One column of a table; ``keys`` are looked up in turn, the first that has a value counts."""
@@ -259,14 +279,14 @@ class Column:
     title: str
     keys: tuple[str, ...]
     width: int
-    form: Literal["any", "text", "number", "percent", "ratio", "time", "moment", "side"] = "number"
-    """``ratio`` is a fraction shown as percent; ``time`` and ``moment`` are in epoch ms or
-    ISO 8601, and where there is none ``time`` is that of the arrival."""
+    form: Form = "number"
+    rank: int = 0
+    """On a board: the columns of the highest rank are dropped first where the width is short."""
 
     @property
     def right(self) -> bool:
         """Whether the title stands at the right, as the values do."""
-        return self.form in ("any", "number", "percent", "ratio")
+        return self.form not in ("text", "time", "moment", "side", "trend", "bar")
 
 
 _TIME = Column("TIME", ("time", "timestamp"), 12, "time")
@@ -302,6 +322,7 @@ TABLE: dict[str, tuple[Column, ...]] = {
         _SIDE,
         Column("PRICE", ("price",), 12),
         Column("QTY", ("qty",), 12),
+        Column("", ("qty",), 10, "bar"),
         Column("TYPE", ("type",), 18, "text"),
         Column("SEQ", ("seq",), 11),
         Column("UID", ("uid",), 36, "text"),
@@ -337,6 +358,7 @@ TABLE: dict[str, tuple[Column, ...]] = {
         Column("SIDE", ("buy",), 4, "side"),
         Column("PRICE", ("price",), 12),
         Column("QTY", ("qty",), 10),
+        Column("", ("qty",), 10, "bar"),
         Column("TYPE", ("fill_type",), 11, "text"),
         Column("FEE", ("fee_paid",), 12),
         Column("IN", ("fee_currency",), 5, "text"),
@@ -400,9 +422,108 @@ TABLE: dict[str, tuple[Column, ...]] = {
 """Columns of the feeds that have a table. All others show their JSON."""
 
 
+# ── boards: one row per thing that has a state; which columns go first is said by their rank ──
+
+_TREND = Column("TREND", ("last", "bid"), 8, "trend", 3)
+_SPREAD = Column("SPREAD", ("bid", "ask"), 6, "spread", 7)
+_BOARD_ORDERS = (
+    Column("PRODUCT", ("instrument",), 7, "text"),
+    Column("SIDE", ("direction",), 4, "side", 1),
+    Column("TYPE", ("type",), 5, "text", 5),
+    Column("QTY", ("qty",), 6, "size", 2),
+    Column("FILLED", ("filled",), 6, "size", 4),
+    Column("LIMIT", ("limit_price",), 6, "number", 3),
+    Column("STOP", ("stop_price",), 6, "number", 6),
+    Column("REASON", ("reason",), 10, "text", 8),
+    Column("CHANGED", ("last_update_time", "time"), 12, "time", 7),
+    Column("ORDER", ("order_id",), 36, "text", 9),
+    Column("CLIENT ORDER", ("cli_ord_id",), 12, "text", 10),
+)
+BOARD: dict[str, tuple[Column, ...]] = {
+    "ticker": (
+        Column("PRODUCT", ("product_id",), 7, "text"),
+        Column("LAST", ("last",), 8, "price", 1),
+        Column("24H", ("change",), 7, "percent", 2),
+        _TREND,
+        Column("BID", ("bid",), 8, "price", 5),
+        Column("ASK", ("ask",), 8, "price", 6),
+        _SPREAD,
+        Column("MARK", ("markPrice",), 8, "price", 8),
+        Column("INDEX", ("index",), 8, "price", 11),
+        Column("FUNDING/H", ("relative_funding_rate",), 9, "ratio", 4),
+        Column("NEXT", ("next_funding_rate_time",), 5, "until", 12),
+        Column("OPEN INT", ("openInterest",), 8, "size", 9),
+        Column("VOLUME", ("volume",), 8, "size", 10),
+    ),
+    "ticker_lite": (
+        Column("PRODUCT", ("product_id",), 7, "text"),
+        Column("BID", ("bid",), 8, "price", 1),
+        Column("ASK", ("ask",), 8, "price", 2),
+        Column("24H", ("change",), 7, "percent", 4),
+        _TREND,
+        _SPREAD,
+        Column("PREMIUM", ("premium",), 7, "percent", 8),
+        Column("VOLUME", ("volume",), 8, "size", 6),
+        Column("PAIR", ("pair",), 7, "text", 9),
+        Column("TAG", ("tag",), 9, "text", 10),
+    ),
+    "open_positions": (
+        Column("PRODUCT", ("instrument",), 7, "text"),
+        Column("SIZE", ("balance",), 6, "signed", 1),
+        Column("ENTRY", ("entry_price",), 8, "size", 4),
+        Column("MARK", ("mark_price",), 8, "price", 3),
+        Column("PNL", ("pnl",), 8, "signed", 2),
+        Column("LIQUIDATION", ("liquidation_threshold",), 11, "size", 5),
+        Column("LEVERAGE", ("effective_leverage",), 8, "size", 6),
+        Column("FUNDING", ("unrealized_funding",), 8, "signed", 8),
+        Column("MARGIN", ("initial_margin",), 8, "size", 7),
+    ),
+    "open_orders": _BOARD_ORDERS,
+    "open_orders_verbose": _BOARD_ORDERS,
+    "balances": (
+        Column("SECTION", ("section",), 7, "text", 1),
+        Column("NAME", ("name",), 5, "text"),
+        Column("BALANCE", ("balance", "quantity", "balance_value"), 8, "size", 2),
+        Column("AVAILABLE", ("available", "available_margin"), 9, "size", 3),
+        Column("VALUE", ("portfolio_value", "value"), 8, "size", 4),
+        Column("PNL", ("pnl",), 8, "signed", 5),
+        Column("MARGIN", ("initial_margin",), 8, "size", 6),
+        Column("MAINTENANCE", ("maintenance_margin",), 11, "size", 7),
+    ),
+    "account_balances_and_margins": (
+        Column("NAME", ("name",), 5, "text"),
+        Column("BALANCE", ("balance",), 8, "size", 1),
+        Column("VALUE", ("pv",), 8, "size", 2),
+        Column("AVAILABLE", ("am",), 9, "size", 3),
+        Column("PNL", ("pnl",), 8, "signed", 4),
+        Column("MARGIN", ("im",), 8, "size", 5),
+        Column("MAINTENANCE", ("mm",), 11, "size", 6),
+        Column("FUNDING", ("funding",), 8, "signed", 7),
+    ),
+}
+"""Columns of the feeds whose messages say what is, so that one row is enough for each thing."""
+
+
 def table_columns(feed: str) -> tuple[str, ...]:
     """The keys that a table of the feed can show. Empty for a feed without a table of its own:
     any key may be asked for there."""
     if feed not in TABLE:
         return ()
     return tuple(name for name in csv_columns(feed) if name not in ("message_no", "extra"))
+
+
+def board_columns(feed: str, fields: Sequence[str] = ()) -> tuple[Column, ...]:
+    """The columns of a feed's board: its own, or the keys that were asked for."""
+    own = BOARD[feed]
+    if not fields:
+        return own
+    wanted = [named(name, own) or Column(name, (name,), 1, "any") for name in fields]
+    return tuple(replace(column, rank=place) for place, column in enumerate(wanted))
+
+
+def named(typed: str, board: Sequence[Column]) -> Column | None:
+    """The column with that title, or that key, in whatever case."""
+    wanted = typed.lower()
+    titled = (column for column in board if column.title.lower() == wanted)
+    keyed = (column for column in board if wanted in map(str.lower, column.keys))
+    return next(titled, None) or next(keyed, None)

@@ -8,41 +8,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta, tzinfo
+from datetime import tzinfo
 
 import msgspec
 import orjson
 from msgspec import Raw
-from rich.cells import cell_len, set_cell_size
-from rich.color import ColorSystem
-from rich.style import Style
 
 from kfws.protocol.events import Data, Event, describe
 from kfws.sinks import columns
-from kfws.sinks.columns import Column, Row, printable, text_of
+from kfws.sinks.clock import moment, time_of_day
+from kfws.sinks.columns import SIDES, Column, Row, printable, text_of
+from kfws.sinks.paint import Paint, cells, fit
 
-__all__ = ["Table"]
+__all__ = ["Layout", "Table"]
 
-_SNAPSHOT_TRADES = 10
+_SNAPSHOT_ROWS = 10
 _NARROWEST_TEXT = 10
-_SIDES = {"true": "buy", "false": "sell", "0": "buy", "1": "sell"}
 _JSON = (Column("TIME", (), 12, "time"),)
-
-
-def _painted(style: str) -> tuple[str, str]:
-    """What goes before and behind a text to show it in a style of the 16 basic colours."""
-    before, _, behind = (
-        Style.parse(style).render("|", color_system=ColorSystem.STANDARD).partition("|")
-    )
-    return before, behind
-
-
-_PAINT = {name: _painted(name) for name in ("bold", "dim")}
-_PAINT |= {"buy": _painted("green"), "sell": _painted("red")}
+_STYLES = {"buy": "green", "sell": "red"}
+_NEWEST_FIRST = frozenset({"trade", "account_log"})
 
 
 @dataclass(frozen=True, slots=True)
-class _Layout:
+class Layout:
+    """The columns that a width holds."""
+
     columns: tuple[Column, ...]
     header: str
     side: int | None
@@ -53,17 +43,20 @@ class Table:
     """``width`` in cells; ``zone`` is where the times of day are. With ``events`` the stream's
     own objects are shown too, as JSON."""
 
+    shortened = frozenset({"trade"})
+    """Feeds of whose snapshots the last rows are enough."""
+
     def __init__(
         self,
         *,
         feeds: tuple[str, ...],
-        color: bool,
+        paint: Paint,
         width: int,
         zone: tzinfo,
         fields: tuple[str, ...] = (),
         events: bool = False,
     ) -> None:
-        self._color = color
+        self._paint = paint
         self._width = width
         self._zone = zone
         self._fields = fields
@@ -74,17 +67,22 @@ class Table:
 
     def encode(self, events: Sequence[Event]) -> bytes:
         """The rows of a batch, with a header line wherever the feed changes."""
-        lines = [line for event in events for line in self._lines(event)]
+        lines = [line for event in events for line in self.lines(event)]
         return "\n".join([*lines, ""]).encode()
 
-    def _lines(self, event: Event) -> Iterator[str]:
+    def lines(self, event: Event) -> Iterator[str]:
+        """The rows of one event, none for most that are no messages."""
         if type(event) is Data:
             if event.feed != self._shown:
-                self._shown = event.feed
-                yield self._paint("bold", self._of(event.feed).header)
+                yield self.header(event.feed)
             yield from self._rows(event)
         elif self._events and (own := describe(event)) is not None:
             yield self._paint("dim", self._cut(printable(orjson.dumps(own).decode())))
+
+    def header(self, feed: str) -> str:
+        """The titles of a feed's columns."""
+        self._shown = feed
+        return self._paint("bold", self._of(feed).header)
 
     # ── a message as lines ──
 
@@ -102,25 +100,25 @@ class Table:
         elif not entries and len(message) < size:
             keep = 2 if "product_id" in message else 1
             yield self._row(layout, message, data, note="none", keep=keep)
-        elif data.feed == "trade" and data.kind == "snapshot":
-            yield from self._past_trades(layout, message, entries, data)
+        elif data.kind == "snapshot" and entries:
+            yield from self._past(layout, message, entries, data)
         else:
             for row in columns.rows(message, entries):
                 yield self._row(layout, row, data)
 
-    def _past_trades(
-        self, layout: _Layout, message: Row, entries: list[Row], data: Data
-    ) -> Iterator[str]:
-        """The newest trades of a snapshot, the newest last, as those to come will stand."""
-        more = len(entries) - _SNAPSHOT_TRADES
+    def _past(self, layout: Layout, message: Row, entries: list[Row], data: Data) -> Iterator[str]:
+        """A snapshot, dim, the newest entries last, as those to come will stand."""
+        if data.feed in _NEWEST_FIRST:
+            entries = entries[::-1]
+        more = len(entries) - _SNAPSHOT_ROWS if data.feed in self.shortened else 0
         if more > 0:
-            about = f"… {more} earlier trades of {printable(data.product or '')} in the snapshot"
-            yield self._paint("dim", self._cut(about))
-        for row in columns.rows(message, entries[:_SNAPSHOT_TRADES][::-1]):
-            plain = self._row(replace(layout, side=None), row, data)
-            yield self._paint("dim", plain)
+            entries = entries[more:]
+            about = f"… {more} earlier in the snapshot of {data.feed} {data.product or ''}".rstrip()
+            yield self._paint("dim", self._cut(printable(about)))
+        for row in columns.rows(message, entries):
+            yield self._paint("dim", self._row(replace(layout, side=None), row, data))
 
-    def _row(self, layout: _Layout, row: Row, data: Data, *, note: str = "", keep: int = 0) -> str:
+    def _row(self, layout: Layout, row: Row, data: Data, *, note: str = "", keep: int = 0) -> str:
         """One line. With a note it is dim, and the note stands behind the first ``keep`` cells."""
         if self._fields:
             row = row | {
@@ -129,96 +127,81 @@ class Table:
             }
             keep = len(layout.columns)
         wanted = layout.columns[:keep] if note else layout.columns
-        cells = [self._cell(column, row, data.received_ns) for column in wanted]
+        texts = [self._cell(column, row, data) for column in wanted]
         if note:
-            return self._paint("dim", self._cut(" ".join([*cells, note])))
-        line = " ".join(cells).rstrip()
-        if _cells(line) > self._width:
+            return self._paint("dim", self._cut(" ".join([*texts, note])))
+        line = " ".join(texts).rstrip()
+        if cells(line) > self._width:
             return self._cut(line)
-        if self._color and (side := layout.side) is not None and side < len(cells):
-            cells[side] = self._paint(cells[side].rstrip(), cells[side])
-            line = " ".join(cells).rstrip()
-        return line
+        return self._painted(layout, texts, row)
+
+    def _painted(self, layout: Layout, texts: list[str], row: Row) -> str:
+        """The line with its side in colour."""
+        if (side := layout.side) is not None and (said := texts[side].rstrip()) in _STYLES:
+            texts[side] = self._paint(_STYLES[said], texts[side])
+        return " ".join(texts).rstrip()
 
     # ── a value as a cell ──
 
-    def _cell(self, column: Column, row: Row, received_ns: int) -> str:
+    def _cell(self, column: Column, row: Row, data: Data) -> str:
         text = ""
         for key in column.keys:
             token = columns.find(row, key)
             if token is not None:
                 text = printable(text_of(token))
                 break
-        width = column.width
+        return self._written(column, text, data)
+
+    def _written(self, column: Column, text: str, data: Data) -> str:
+        """A value, as wide as its column."""
+        width, received_ns = column.width, data.received_ns
         match column.form:
-            case "number" | "any":
-                return _number(text, width)
             case "text":
-                return _fit(text, width)
+                return fit(text, width)
             case "side":
-                return _fit(_SIDES.get(text, text), width)
+                return fit(SIDES.get(text, text), width)
             case "time" if not text:
-                return _fit(self._time(received_ns // 1_000_000, received_ns), width)
+                return fit(time_of_day(received_ns // 1_000_000, received_ns, self._zone), width)
             case "time" | "moment":
-                return _fit(self._moment(text, received_ns), width)
+                return fit(moment(text, received_ns, self._zone), width)
             case "percent":
                 return f"{_number(text, width - 1)}%" if text else " " * width
             case "ratio":
                 return _percent(text).rjust(width)
-
-    def _moment(self, text: str, received_ns: int) -> str:
-        """A time of the venue in the wanted zone, or its text where it is none."""
-        try:
-            if text.isdecimal():
-                return self._time(int(text), received_ns)
-            at = datetime.fromisoformat(text)
-            return self._time(int(at.timestamp() * 1000), received_ns)
-        except (ValueError, OverflowError, OSError):
-            return text
-
-    def _time(self, at_ms: int, received_ns: int) -> str:
-        """The time of day; the day where it was another, long before or after the arrival."""
-        at = datetime.fromtimestamp(at_ms // 1000, self._zone)
-        away = abs(at_ms - received_ns // 1_000_000)
-        if away <= _HALF_A_DAY:
-            return f"{at.hour:02}:{at.minute:02}:{at.second:02}.{at_ms % 1000:03}"
-        return f"{at:%m-%d %H:%M}" if away <= _MOST_OF_A_YEAR else f"{at:%Y-%m-%d}"
+            case _:
+                return _number(text, width)
 
     # ── layout ──
 
-    def _of(self, feed: str) -> _Layout:
+    def _of(self, feed: str) -> Layout:
         layout = self._layouts.get(feed)
         if layout is None:
             layout = self._layouts[feed] = self._layout(feed)
         return layout
 
-    def _layout(self, feed: str) -> _Layout:
-        known = columns.TABLE.get(feed, _JSON)
+    def _layout(self, feed: str) -> Layout:
+        known = self._known(feed)
         wanted = tuple(_named(name, known) for name in self._fields) or known
         fitting = tuple(_fitting(wanted, self._width))
         titles = [
             column.title.rjust(column.width) if column.right else column.title.ljust(column.width)
             for column in fitting
         ]
-        if wanted is _JSON:
+        if wanted == _JSON:
             titles.append("MESSAGE")
         sides = [place for place, column in enumerate(fitting) if column.form == "side"]
         header = self._cut(" ".join(titles).rstrip())
-        return _Layout(fitting, header, sides[0] if sides else None)
+        return Layout(fitting, header, sides[0] if sides else None)
+
+    def _known(self, feed: str) -> tuple[Column, ...]:
+        known = columns.TABLE.get(feed, _JSON)
+        return tuple(column for column in known if column.form != "bar")
 
     def _cut(self, line: str) -> str:
-        return line if _cells(line) <= self._width else _fit(line, max(self._width, 1))
-
-    def _paint(self, style: str, text: str) -> str:
-        if not self._color or style not in _PAINT:
-            return text
-        before, behind = _PAINT[style]
-        return f"{before}{text}{behind}"
+        return line if cells(line) <= self._width else fit(line, max(self._width, 1))
 
 
 _SNAPSHOT = {"side": Raw(b'"snapshot"')}
-_HALF_A_DAY = int(timedelta(hours=12) / timedelta(milliseconds=1))
-_MOST_OF_A_YEAR = int(timedelta(days=300) / timedelta(milliseconds=1))
 
 
 def _named(name: str, known: tuple[Column, ...]) -> Column:
@@ -240,19 +223,6 @@ def _fitting(wanted: Sequence[Column], width: int) -> Iterator[Column]:
             return
         yield column
         left -= column.width + 1
-
-
-def _cells(text: str) -> int:
-    return len(text) if text.isascii() else cell_len(text)
-
-
-def _fit(text: str, width: int) -> str:
-    """The text in exactly that many cells, with ``…`` where it was cut."""
-    if text.isascii() and len(text) <= width:
-        return text.ljust(width)
-    if cell_len(text) <= width:
-        return set_cell_size(text, width)
-    return set_cell_size(text, width - 1) + "…"
 
 
 def _number(text: str, width: int) -> str:

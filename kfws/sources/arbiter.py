@@ -311,6 +311,17 @@ class Arbiter:
         for led in self._led.values():
             led.is_leaving |= led.leader == leg
 
+    def forget(self, feed: str, product: str | None) -> None:
+        """A stream was given up: what comes when it is wanted again has no past."""
+        key = feed, product
+        self._refused.discard(key)
+        for kept in (self._numbered, self._led, self._acknowledged):
+            kept.pop(key, None)
+
+    def is_acknowledged(self, feed: str, product: str | None) -> bool:
+        """Whether any connection has a stream by the venue's word."""
+        return bool(self._acknowledged.get((feed, product)))
+
     def covers(self, leg: int, other: int) -> bool:
         """Whether a connection was acknowledged all that another one was."""
         return all(leg in legs for legs in self._acknowledged.values() if other in legs)
@@ -418,6 +429,8 @@ class Arbiter:
                 out.append(event)
             case Closed():
                 self._lose(leg, now_ns, out)
+                out.append(event)
+            case Subscribed(quiet=True):
                 out.append(event)
             case Subscribed():
                 if self._is_first(leg, event):

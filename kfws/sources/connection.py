@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
-import ssl
 import sys
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import (
@@ -32,10 +29,16 @@ from websockets.exceptions import (
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import OPEN, Event
 
-from kfws.errors import KfwsError, MissingExtra, Unreachable, Unwelcome, UsageError
-from kfws.protocol.auth import is_loopback
+from kfws.errors import KfwsError, MissingExtra, Unreachable, UsageError
 from kfws.protocol.events import BinaryFrame
-from kfws.sources.backoff import retry_after
+from kfws.sources.failures import (
+    Route,
+    is_private_line,
+    network_failure,
+    status_failure,
+    tls_context,
+    without_password,
+)
 
 __all__ = ["Connection", "Target", "dial"]
 
@@ -44,24 +47,17 @@ MAX_FRAME = 16 * 1024 * 1024
 LARGEST_HEAD = 256 * 1024
 # What waits longer than this was not taken because nobody takes.
 IN_TIME_NS = 1_000_000_000
-# X509_V_ERR_HOSTNAME_MISMATCH
-WRONG_HOST = 62
 # FIN and opcode 1, no extension's bit.
 FINAL_TEXT = 0x81
-OPEN_TIMEOUT_S = 10.0
 # A closing handshake is a courtesy; leaving must not take a second.
 CLOSE_TIMEOUT_S = 0.3
 BUFFER_BYTES = 64 * 1000 * 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class Target(Route):
     """Where to dial, and how."""
 
-    url: str
-    proxy: str | None = None
-    """A proxy's URL; None goes straight."""
-    ca_file: str | None = None
     compression: bool = False
     allow_plain: bool = False
     """Whether a redirect may lead to ws:// on another machine."""
@@ -70,19 +66,6 @@ class Target:
     buffer_bytes: int = BUFFER_BYTES
     coalesce_s: float = 0.0
     """How long to wait after a read before the next: fewer wake-ups, later messages."""
-    open_timeout_s: float = OPEN_TIMEOUT_S
-
-    @property
-    def place(self) -> str:
-        """Host and port, for sentences."""
-        parts = urlsplit(self.url)
-        port = parts.port or (443 if parts.scheme == "wss" else 80)
-        return f"{parts.hostname}:{port}"
-
-    @property
-    def dialled(self) -> str:
-        """Host and port of what is really dialled: the proxy's where there is one."""
-        return self.place if self.proxy is None else f"the proxy {_without_password(self.proxy)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +261,11 @@ class Connection(ClientConnection):
         finally:
             self._waiter = None
 
+    @property
+    def held(self) -> int:
+        """Bytes that were read and not taken."""
+        return self._held
+
     def take(self) -> Read | None:
         """The oldest read that is waiting; the socket is read again when half have gone."""
         if not self._reads:
@@ -417,7 +405,7 @@ async def _dial(target: Target) -> Connection:
     logger.propagate = False
     options: dict[str, Any] = {}
     if target.url.startswith("wss:"):
-        options["ssl"] = _tls(target.ca_file)
+        options["ssl"] = tls_context(target.ca_file)
     made: list[Connection] = []
 
     def make(*args: Any, **kwargs: Any) -> Connection:
@@ -444,60 +432,18 @@ async def _dial(target: Target) -> Connection:
     return made[-1]
 
 
-def _tls(ca_file: str | None) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=ca_file)
-    except (OSError, ssl.SSLError) as exc:
-        raise UsageError(
-            f"--ca-file {ca_file} cannot be used: {exc.strerror or exc}",
-            hint="it holds certificates in PEM form",
-        ) from exc
-
-
-def is_private_line(url: str) -> bool:
-    """Whether nobody else can read what is sent there: TLS, or this very machine."""
-    parts = urlsplit(url)
-    return parts.scheme == "wss" or is_loopback(parts.hostname or "")
-
-
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    return parts.netloc.rpartition("@")[2] or url.rpartition("@")[2]
-
-
 def _renamed(exc: Exception, target: Target) -> KfwsError:
     """The library's errors in the user's words. The most special classes come first."""
     place = target.place
     match exc:
         case InvalidStatus():
-            return _answered(exc, place)
-        case ssl.SSLCertVerificationError():
-            return _distrusted(exc, target)
-        case ssl.SSLError():
-            return Unreachable(
-                f"{place} does not speak TLS: {exc.reason or exc}",
-                hint="is it a TLS port? A local venue without TLS is ws://",
-            )
-        case socket.gaierror():
-            return Unreachable(
-                f"no address for {target.dialled.rpartition(':')[0]}: {exc.strerror}",
-                hint="are you online? (--env sim works without a network)",
-            )
-        case TimeoutError():
-            return Unreachable(
-                f"{target.dialled} did not answer within {target.open_timeout_s:g} s",
-                hint="look at the network, a firewall, or --proxy",
-            )
-        case ConnectionRefusedError():
-            return Unreachable(
-                f"nothing is listening at {target.dialled}",
-                hint="look at --proxy, or HTTPS_PROXY" if target.proxy else "look at --url",
-            )
+            wait = exc.response.headers.get("Retry-After", "")
+            return status_failure(exc.response.status_code, wait, target)
         case ProxyError():
             return Unreachable(f"{target.dialled} refused: {exc}", hint="look at --proxy")
         case InvalidProxy():
             return UsageError(
-                f"{_without_password(exc.proxy)} is no proxy: {exc.msg}",
+                f"{without_password(exc.proxy)} is no proxy: {exc.msg}",
                 hint="e.g. --proxy http://host:3128 or socks5://host:1080",
             )
         case InvalidURI():
@@ -514,42 +460,5 @@ def _renamed(exc: Exception, target: Target) -> KfwsError:
                 "a SOCKS proxy needs python-socks",
                 hint="install kfws with its extra: 'kfws[socks]'",
             )
-        case ConnectionError() if target.url.startswith("wss:") and target.proxy is None:
-            return Unreachable(
-                f"{place} hung up on the TLS handshake",
-                hint="is it a TLS port? A local venue without TLS is ws://",
-            )
         case _:
-            reason = str(exc) or type(exc).__name__
-            return Unreachable(f"no connection to {target.dialled}: {reason}")
-
-
-def _distrusted(exc: ssl.SSLCertVerificationError, target: Target) -> Unreachable:
-    reason = exc.verify_message.rstrip(".")
-    hint = "name the authority that signed it with --ca-file"
-    if exc.verify_code == WRONG_HOST:
-        hint = "name the venue in --url as its certificate does"
-    elif target.ca_file:
-        hint = f"{target.ca_file} holds no authority that signed it"
-    return Unreachable(
-        f"the certificate of {target.place} is not trusted: {reason}", hint=hint, permanent=True
-    )
-
-
-def _answered(exc: InvalidStatus, place: str) -> KfwsError:
-    status = exc.response.status_code
-    said = f"{place} answered HTTP {status}"
-    if status in (401, 403):
-        return Unwelcome(f"{said}: not welcome", hint="is this address allowed to connect?")
-    if status == 404:
-        return Unreachable(
-            f"{said}: no such path", hint="the path of Kraken Futures is /ws/v1", permanent=True
-        )
-    if 300 <= status < 400:
-        return Unreachable(
-            f"{said}: a redirect, not followed",
-            hint="give the final address with --url",
-            permanent=True,
-        )
-    wait = exc.response.headers.get("Retry-After", "") if status in (429, 503) else ""
-    return Unreachable(said, hint="try again later", retry_after_s=retry_after(wait, time.time()))
+            return network_failure(exc, target)

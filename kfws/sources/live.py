@@ -29,6 +29,7 @@ __all__ = ["HEARTBEAT", "Live", "OnFull", "Patience", "Standing"]
 OnFull = Literal["block", "drop-oldest", "exit"]
 
 HEARTBEAT = Subscription("heartbeat", quiet=True)
+_HEARD = Subscription("heartbeat")
 FIRST_ATTEMPTS = 5
 # Nobody's loop is busy for so long: the process or the machine was stopped.
 SUSPENDED_S = 5.0
@@ -70,6 +71,7 @@ class Live:
 
     ``events`` may be iterated once; ``rest`` is for afterwards. ``attempts``: dials that may
     fail in a row, 0 for any number; by default 5 until a connection stood, then any number.
+    ``may_grow``: more may be wanted later, so that no refusal but that of a dial ends it.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Live:
         *,
         attempts: int | None = None,
         resync: bool = True,
+        may_grow: bool = False,
         on_full: OnFull = "block",
         sequences: Sequences | None = None,
         pace: DialPace | None = None,
@@ -96,6 +99,7 @@ class Live:
         self._credentials = credentials
         self._attempts = attempts
         self._resync = resync
+        self._may_grow = may_grow
         self._on_full = on_full
         self._sequences = sequences or Sequences()
         self._pace = pace or DialPace()
@@ -107,6 +111,8 @@ class Live:
         self._failed = 0
         self._standing = standing or Standing()
         self._refused: set[Subscription] = set()
+        self._given_up: set[Subscription] = set()
+        """Since the last connection: the next one is not to miss it."""
         self._connection: Connection | None = None
         self._session: Session | None = None
         self._pulse: _Pulse | None = None
@@ -142,6 +148,11 @@ class Live:
             yield [self._redial(reason, lost, delay_s)]
             await asyncio.sleep(delay_s)
 
+    @property
+    def buffered(self) -> int:
+        """Bytes that came and were not handed out yet."""
+        return self._connection.held if self._connection is not None else 0
+
     def rest(self) -> Iterator[list[Event]]:
         """What came and was not handed out before ``events`` was closed; what stays open."""
         connection, session, pulse = self._connection, self._session, self._pulse
@@ -160,6 +171,43 @@ class Live:
         session, subscription = self._session, Subscription(feed, product)
         if session is not None and session.states.get(subscription) == "active":
             session.ask_again(subscription)
+
+    def subscribe(self, subscription: Subscription) -> None:
+        """Wants one more: from now on where a connection stands, and on every later one."""
+        self._refused.discard(subscription)
+        self._given_up.discard(subscription)
+        if subscription == _HEARD and HEARTBEAT in self._wanted:
+            self.unsubscribe(HEARTBEAT)
+        if subscription not in self._wanted:
+            self._wanted.append(subscription)
+            self._wanted.sort(key=lambda each: each.is_private)
+        if session := self._standing_session():
+            session.subscribe(subscription)
+            self._say()
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """Wants one less; the venue is told even if it was not wanted."""
+        self._wanted = [each for each in self._wanted if each != subscription]
+        self._given_up.add(subscription)
+        if session := self._standing_session():
+            session.unsubscribe(subscription)
+            self._say()
+        if subscription == _HEARD:
+            self.subscribe(HEARTBEAT)
+
+    async def hang_up(self) -> None:
+        """Closes the connection that stands; the next one is dialled."""
+        if self._connection is not None:
+            await self._connection.leave()
+
+    def _standing_session(self) -> Session | None:
+        is_open = self._connection is not None and not self._connection.ended
+        return self._session if is_open else None
+
+    def _say(self) -> None:
+        """At once: who is slow to take batches need not be slow to ask."""
+        if self._pulse is not None:
+            self._pulse.beat()
 
     # Dialling
 
@@ -185,12 +233,16 @@ class Live:
     # One connection
 
     async def _pump(self, connection: Connection) -> AsyncGenerator[list[Event]]:
+        for each in self._given_up:
+            self._sequences.forget(each.feed, each.product)
+        self._given_up.clear()
         session = Session(
             [each for each in self._wanted if each not in self._refused],
             self._credentials,
             sequences=self._sequences,
             key_worked=self._standing.key_worked,
             resync=self._resync,
+            may_grow=self._may_grow,
         )
         pulse = _Pulse(connection, session, self._sequences, self._patience, self.on_failure)
         self._connection, self._session, self._pulse = connection, session, pulse

@@ -7,16 +7,23 @@ one stands before the old one goes.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from typing import Protocol
 
 from kfws.errors import KfwsError
+from kfws.protocol.auth import Credentials
 from kfws.protocol.events import Closed, Event, Notice, Subscribed, Tick
+from kfws.protocol.sequence import Sequences
+from kfws.protocol.session import Subscription
 from kfws.sources.arbiter import Arbiter
+from kfws.sources.backoff import DialPace
+from kfws.sources.connection import Target
+from kfws.sources.live import Live, OnFull, Standing
 
-__all__ = ["Redundant"]
+__all__ = ["Redundant", "open_source"]
 
 APART_S = 1.0
 TICK_S = 0.5
@@ -24,6 +31,7 @@ TICK_S = 0.5
 WAITING_MOST = 20_000
 # A new connection has so long to be subscribed before the old one is let go.
 SETTLE_S = 5.0
+RENEW_S = 12 * 3600.0
 
 
 class Leg(Protocol):
@@ -31,12 +39,27 @@ class Leg(Protocol):
 
     on_failure: Callable[[KfwsError], None] | None
 
+    @property
+    def buffered(self) -> int: ...
+
     def events(self) -> AsyncGenerator[list[Event]]: ...
 
     def rest(self) -> Iterator[list[Event]]: ...
 
     def ask_again(self, feed: str, product: str | None) -> None:
         """Asks for a feed anew, for its snapshot."""
+        ...
+
+    def subscribe(self, subscription: Subscription) -> None:
+        """Wants one more."""
+        ...
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """Wants one less."""
+        ...
+
+    async def hang_up(self) -> None:
+        """Closes the connection that stands; the next one is dialled."""
         ...
 
 
@@ -100,6 +123,11 @@ class Redundant:
                 task.cancel()
             await asyncio.gather(keeper, *self._tasks.values(), return_exceptions=True)
 
+    @property
+    def buffered(self) -> int:
+        """Bytes that came and were not handed out yet, on all connections."""
+        return sum(leg.buffered for leg in self._legs.values())
+
     def rest(self) -> Iterator[list[Event]]:
         """What came and was not handed out before ``events`` was closed."""
         now_ns = time.time_ns()
@@ -111,6 +139,24 @@ class Redundant:
                 others = [each for each in events if not isinstance(each, Closed)]
                 out += self._arbiter.receive(number, others, now_ns)
         yield [*out, *self._arbiter.end(now_ns), *closed]
+
+    def subscribe(self, subscription: Subscription) -> None:
+        """Wants one more, of all legs; what ``make`` makes later has to know it as well."""
+        if not self._arbiter.is_acknowledged(subscription.feed, subscription.product):
+            # What came behind our back since it was given up, and an old refusal.
+            self._arbiter.forget(subscription.feed, subscription.product)
+        for leg in self._legs.values():
+            leg.subscribe(subscription)
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """Wants one less, of all legs."""
+        self._arbiter.forget(subscription.feed, subscription.product)
+        for leg in self._legs.values():
+            leg.unsubscribe(subscription)
+
+    async def hang_up(self) -> None:
+        """Closes all connections that stand; each leg dials its next one."""
+        await asyncio.gather(*(leg.hang_up() for leg in self._legs.values()))
 
     def _patience_s(self) -> float:
         due = self._arbiter.next_at()
@@ -191,3 +237,48 @@ class Redundant:
             if leg in self._legs:
                 self._legs[leg].ask_again(feed, product)
         self._arbiter.asks.clear()
+
+
+def open_source(
+    target: Target,
+    wanted: Sequence[Subscription],
+    credentials: Credentials | None,
+    *,
+    redundancy: int = 1,
+    renew_s: float = RENEW_S,
+    attempts: int | None = None,
+    resync: bool = True,
+    may_grow: bool = False,
+    on_full: OnFull = "block",
+    snapshots_pass: bool = True,
+) -> Live | Redundant:
+    """The venue by one connection, or by ``redundancy`` of them; the rest as in Live.
+
+    ``wanted`` is looked at anew for each connection that is renewed, so it may change.
+    """
+    pace, numbers, standing = DialPace(), itertools.count(1), Standing()
+
+    def live(*, resync: bool, snapshots_pass: bool) -> Live:
+        return Live(
+            target,
+            wanted,
+            credentials,
+            attempts=attempts,
+            resync=resync,
+            may_grow=may_grow,
+            on_full=on_full,
+            sequences=Sequences(snapshots_pass=snapshots_pass),
+            pace=pace,
+            numbers=numbers,
+            standing=standing,
+        )
+
+    if redundancy == 1:
+        return live(resync=resync, snapshots_pass=snapshots_pass)
+    # Each leg tells all that it saw; what of it is lost is the arbiter's to say.
+    return Redundant(
+        lambda _: live(resync=False, snapshots_pass=True),
+        redundancy,
+        renew_s=renew_s,
+        arbiter=Arbiter(snapshots_pass=snapshots_pass, resync=resync),
+    )

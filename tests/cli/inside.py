@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 from kfws.cli.app import run as run_program
@@ -18,6 +19,8 @@ from tests.cli.program import lines
 
 T = TypeVar("T")
 PATIENCE_S = 30
+# Nothing can be kept there: lists that the developer keeps are none of a test's affair.
+NOWHERE = Path(os.devnull) / "kfws"
 
 
 class Collected:
@@ -73,11 +76,16 @@ def signals_kept() -> Iterator[None]:
             signal.signal(signum, what)
 
 
-def run(*args: str, environ: Mapping[str, str] | None = None, terminal: bool = False) -> Done:
+def run(
+    *args: str,
+    environ: Mapping[str, str] | None = None,
+    terminal: bool = False,
+    cache: Path = NOWHERE,
+) -> Done:
     """Runs the program to its end; ``terminal``: it takes its stdout for one."""
     out, err = Collected(), Collected()
     try:
-        status = _run(args, out.writer, err.writer, environ or {}, terminal)
+        status = _run(args, out.writer, err.writer, environ or {}, terminal, cache)
     finally:
         out.close()
         err.close()
@@ -95,7 +103,12 @@ def run_to(stdout: int, *args: str, environ: Mapping[str, str] | None = None) ->
 
 
 def _run(
-    args: tuple[str, ...], stdout: int, stderr: int, environ: Mapping[str, str], terminal: bool
+    args: tuple[str, ...],
+    stdout: int,
+    stderr: int,
+    environ: Mapping[str, str],
+    terminal: bool,
+    cache: Path = NOWHERE,
 ) -> int:
     with signals_kept():
         env = Env(
@@ -103,6 +116,7 @@ def _run(
             stdout=stdout,
             stderr=LineWriter(stderr),
             stdout_is_terminal=terminal,
+            cache_folder=cache,
         )
         return run_program(list(args), env)
 

@@ -39,7 +39,7 @@ def test_help_names_every_command_and_every_exit_status(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     text = page(capfd, "--help")
-    for command in ("subscribe", "feeds", "sim", "--version"):
+    for command in ("subscribe", "feeds", "products", "sim", "--version"):
         assert command in text
     for status in ExitStatus:
         assert f"{status.value} {status.meaning}" in text
@@ -48,19 +48,35 @@ def test_help_names_every_command_and_every_exit_status(
 
 OF_SUBSCRIBE = (
     "--format -f --output -o --stamp --events --fields --where --until --snapshots --no-snapshots "
-    "--count -n --duration --timeout --env --url --credentials --credentials-command --strict "
-    "--verbose -v --quiet -q --log-format --debug "
+    "--count -n --duration --timeout --env --url --rest-url --credentials --credentials-command "
+    "--strict --verbose -v --quiet -q --log-format --debug "
     "--proxy --ca-file --compression --insecure --force-feed --overwrite --help -h"
 )
+OF_PRODUCTS = (
+    "--type --refresh --format -f --env --url --rest-url --insecure --proxy --ca-file "
+    "--verbose -v --quiet -q --log-format --debug --help -h"
+)
+OF_REQUEST = (
+    "--query --field --yes -y --auth --no-auth --timeout --format -f --env --url --rest-url "
+    "--insecure --proxy --ca-file --credentials --credentials-command "
+    "--verbose -v --quiet -q --log-format --debug --help -h"
+)
 OF_SIM = (
-    "--host --port --seed --start-time --rate --products --tls-cert --tls-key --compression "
+    "--host --port --rest-port --seed --start-time --rate --products --tls-cert --tls-key "
+    "--compression "
     "--verbose -v --quiet -q --log-format --debug --help -h"
 )
 
 
 @pytest.mark.parametrize(
     ("command", "options"),
-    [("subscribe", OF_SUBSCRIBE), ("sim", OF_SIM), ("feeds", "--format -f --help -h")],
+    [
+        ("subscribe", OF_SUBSCRIBE),
+        ("products", OF_PRODUCTS),
+        ("sim", OF_SIM),
+        ("feeds", "--format -f --help -h"),
+        ("request", OF_REQUEST),
+    ],
 )
 def test_the_help_of_a_command_names_each_of_its_options(
     command: str, options: str, capfd: pytest.CaptureFixture[str]
@@ -325,4 +341,4 @@ def test_a_port_that_is_taken_is_told() -> None:
     assert done.status == 2
     [line] = done.said
     assert line.startswith(f"kfws: cannot listen at 127.0.0.1:{port}: ")
-    assert line.endswith("another --port, e.g. --port 0 for any free one")
+    assert line.endswith("another --port or --rest-port, e.g. 0 for any free one")

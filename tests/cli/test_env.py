@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from kfws.cli.choices import LogFormat, VenueName
+from kfws.cli.choices import Color, LogFormat, VenueName
 from kfws.cli.env import CLOSED, LINES_KEPT, Env, LineWriter
 from kfws.cli.plan import Plan, Typed, make_plan
 from kfws.errors import Interrupted, KfwsError, OutputError, Unwelcome, UsageError
@@ -238,7 +238,12 @@ def test_an_answer_that_cannot_be_written_is_an_output_error() -> None:
     ],
 )  # fmt: skip
 def test_the_width_of_a_pipe_is_what_columns_says_else_80(columns: str, width: int) -> None:
-    assert Env({"COLUMNS": columns}, stdout=CLOSED).width == width
+    assert Env({"COLUMNS": columns}, stdout=CLOSED).size == (width, 24)
+
+
+def test_the_cache_is_where_the_system_has_it_or_where_it_was_put(tmp_path: Path) -> None:
+    assert Env({}).cache.name == "kfws"
+    assert Env({}, cache_folder=tmp_path).cache == tmp_path
 
 
 @pytest.mark.parametrize(("columns", "width"), [(133, 133), (1, 1), (0, 80)])
@@ -247,7 +252,7 @@ def test_the_width_of_a_terminal_is_its_own(
 ) -> None:
     _, near = terminal
     fcntl.ioctl(near, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    assert Env({"COLUMNS": "40"}, stdout=near).width == width
+    assert Env({"COLUMNS": "40"}, stdout=near).size == (width, 24)
 
 
 @pytest.mark.parametrize(
@@ -264,13 +269,31 @@ def test_the_width_of_a_terminal_is_its_own(
 def test_colour_is_for_terminals_that_want_it(
     environ: Mapping[str, str], is_terminal: bool, color: bool
 ) -> None:
-    assert Env(environ, stdout_is_terminal=is_terminal).color is color
+    env = Env(environ, stdout_is_terminal=is_terminal)
+    assert env.color(Color.auto) is color
+    assert env.color(Color.always)
+    assert not env.color(Color.never)
 
 
-def test_the_zone_is_a_zone() -> None:
-    from datetime import datetime
+@pytest.mark.parametrize("utc", [True, False])
+def test_the_zone_is_a_zone(utc: bool) -> None:
+    from datetime import UTC, datetime
 
-    assert datetime.now(Env({}).zone).tzinfo is not None
+    zone = Env({}).zone(utc)
+    assert datetime.now(zone).tzinfo is not None
+    assert not utc or zone is UTC
+
+
+def test_lines_know_whether_they_go_to_the_terminal_behind_another_descriptor(
+    terminal: tuple[int, int], pipe: tuple[int, int]
+) -> None:
+    _, near = terminal
+    other = os.dup(near)
+    assert LineWriter(near).is_on(other)
+    os.close(other)
+    assert not LineWriter(pipe[1]).is_on(near)
+    assert not LineWriter(pipe[1]).is_on(pipe[1])
+    assert not LineWriter(CLOSED).is_on(near)
 
 
 # What is said

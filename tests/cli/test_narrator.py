@@ -153,6 +153,25 @@ def test_a_refusal_is_told_where_the_stream_goes_on_without_it() -> None:
     ]
 
 
+def test_an_unknown_product_is_told_with_what_is_wrong_with_it() -> None:
+    paper = Paper()
+    narrator = Narrator(Talk(paper), lambda product: f"no product {product}; similar: PF_A")
+    unknown = Refused(
+        payload=b"{}",
+        received_ns=1,
+        feed="book",
+        product="PF_NO",
+        message="Couldn't subscribe to invalid product `PF_NO`",
+    )
+    narrator.tell([unknown, refused()])
+    narrator.go_on()
+    assert paper.lines == [
+        "kfws: the venue refused book PF_NO: no product PF_NO; similar: PF_A; going on without it",
+        "kfws: the venue refused book PF_NO: no; going on without it",
+    ]
+    assert [*narrator.refused] == [("book", "PF_NO")]
+
+
 def test_a_quiet_subscription_is_refused_quietly() -> None:
     paper = Paper()
     narrator = Narrator(Talk(paper, least="debug"))

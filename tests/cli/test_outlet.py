@@ -212,6 +212,19 @@ async def test_closing_closes_a_descriptor_that_is_ours(tmp_path: Path) -> None:
         os.fstat(fd)
 
 
+async def test_a_closed_outlet_leaves_whose_number_it_had_alone(pipe: tuple[int, int]) -> None:
+    out = outlet(pipe[1])
+    out.close()
+    # The lowest free numbers are given out: one of them is the one that the outlet had.
+    pairs = [socket.socketpair() for _ in range(4)]
+    streams = [await asyncio.open_connection(sock=ours) for ours, _ in pairs]
+    out.close()
+    for (_, writer), (_, theirs) in zip(streams, pairs, strict=True):
+        writer.close()
+        await writer.wait_closed()
+        theirs.close()
+
+
 # Readers that leave
 
 

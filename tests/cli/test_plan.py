@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -9,9 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kfws.cli.choices import Format, VenueName
-from kfws.cli.plan import Output, Plan, Typed, make_plan
+from kfws.cli.plan import (
+    Look,
+    Output,
+    Plan,
+    Typed,
+    TypedLook,
+    make_plan,
+    name_products,
+    rest_base,
+    size_steps,
+)
 from kfws.errors import UsageError
+from kfws.products_cache import Products, parse
 from kfws.protocol.feeds import FEEDS
+from kfws.sim.market import Market
 
 
 def no_file(path: str) -> str:
@@ -140,12 +153,65 @@ def test_what_is_no_product_id_is_told(typed: str) -> None:
     assert told.endswith(" is no product id; an id looks like PF_XBTUSD or FI_XBTUSD_261225")
 
 
-@pytest.mark.parametrize("typed", ["PF_*", "P?_XBTUSD", "PF_[XE]*"])
-def test_a_pattern_is_told_to_be_one(typed: str) -> None:
-    assert refused(products=(typed,)) == (
-        f"{typed} is a pattern; this version takes product ids only; "
-        "name the products, e.g. PF_XBTUSD PF_ETHUSD, or @FILE with one a line"
+LISTED = parse(Market(1, 0).instruments(), 0)
+
+
+def test_globs_become_ids_in_the_order_of_the_list() -> None:
+    plan = planned(products=("PI_XBTUSD", "ff_xbt*", "PF_?BTUSD,PI_*"))
+    assert plan.has_globs
+    named = name_products(plan, LISTED)
+    assert not named.has_globs
+    assert named.subscriptions == (
+        ("ticker", "PI_XBTUSD"),
+        ("ticker", "FF_XBTUSD_261127"),
+        ("ticker", "FF_XBTUSD_261225"),
+        ("ticker", "PF_XBTUSD"),
+        ("ticker", "PI_ETHUSD"),
+        ("ticker", "PI_LTCUSD"),
+        ("ticker", "PI_XRPUSD"),
     )
+    assert named.globs == ("ff_xbt*", "PF_?BTUSD", "PI_*")
+    assert named.warnings == ()
+
+
+def test_a_glob_names_no_product_that_has_no_feeds() -> None:
+    listed = {"in_xbtusd", "rr_xbtusd", "FI_ETHUSD_210625"}
+    assert listed < set(LISTED.ids)
+    assert not listed & set(name_products(planned(products=("*",)), LISTED).products)
+
+
+@pytest.mark.parametrize(
+    ("glob", "similar"), [("PF_XTBUSD*", "; similar: PF_XBTUSD"), ("QQ_*", ""), ("in_*", "")]
+)
+def test_a_glob_that_matches_nothing_is_told_with_what_looks_like_it(
+    glob: str, similar: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        name_products(planned(products=(glob,)), LISTED)
+    assert caught.value.message.startswith(f"no product matches {glob}{similar}")
+    assert (";" in caught.value.message) == bool(similar)
+    assert caught.value.hint == "`kfws products` lists them"
+
+
+def test_the_case_of_an_id_is_put_right_with_a_warning() -> None:
+    named = name_products(planned(products=("pf_aaplXusd", "PF_NewUSD", "PF_AAPLxUSD")), LISTED)
+    assert named.products == ("PF_AAPLxUSD", "PF_NewUSD")
+    assert named.warnings == (
+        "pf_aaplXusd is spelled PF_AAPLxUSD at the venue; PF_AAPLxUSD is asked for",
+    )
+
+
+def test_a_glob_for_private_feeds_alone_needs_no_list() -> None:
+    plan = planned("fills", ("PF_*",))
+    assert (plan.has_globs, plan.names_products) == (False, False)
+    assert plan.products == ("PF_*",)
+    assert planned("fills,trade", ("PF_*",)).has_globs
+    assert planned("of_tomorrow", ("PF_*",), force_feed=True).has_globs
+
+
+def test_a_file_may_hold_globs() -> None:
+    plan = planned(products=("@list",), read=holds("FF_XBT*\nPF_XBTUSD"))
+    assert name_products(plan, LISTED).products[-1] == "PF_XBTUSD"
 
 
 def test_a_file_names_products_line_by_line() -> None:
@@ -591,6 +657,66 @@ def test_anything_typed_gives_a_plan_or_one_sentence(
         make_plan(typed, stdout_is_terminal=False, read_text=no_file)
 
 
+# Where REST is
+
+
+@pytest.mark.parametrize(
+    ("rest_url", "url", "env", "base"),
+    [
+        (None, None, None, "https://futures.kraken.com"),
+        (None, None, VenueName.demo, "https://demo-futures.kraken.com"),
+        (None, None, VenueName.sim, ""),
+        (None, "wss://venue.example/ws/v1", None, "https://venue.example"),
+        (None, "wss://venue.example:8443/ws/v1", None, "https://venue.example:8443"),
+        (None, "ws://127.0.0.1:8765/ws/v1", None, "http://127.0.0.1:8765"),
+        (None, "ws://[::1]:8765/ws/v1", None, "http://[::1]:8765"),
+        ("https://rest.example/", "wss://venue.example/ws/v1", None, "https://rest.example"),
+        ("http://localhost:9000", None, VenueName.sim, "http://localhost:9000"),
+    ],
+)
+def test_rest_is_where_it_is_named_else_where_the_stream_is(
+    rest_url: str | None, url: str | None, env: VenueName | None, base: str
+) -> None:
+    assert rest_base(rest_url, url, env) == base
+
+
+@pytest.mark.parametrize(
+    ("rest_url", "sentence"),
+    [
+        ("futures.kraken.com", "--rest-url futures.kraken.com is no REST address"),
+        ("wss://futures.kraken.com", "--rest-url wss://futures.kraken.com is no REST address"),
+        ("https://", "--rest-url https:// is no REST address"),
+        ("https://a:x", "Port could not be cast"),
+        ("https://a/derivatives/api/v3", "--rest-url https://a/derivatives/api/v3 has a path"),
+        ("https://a?b=c", "--rest-url https://a?b=c has a path"),
+        ("http://venue.example", "http:// to venue.example is not encrypted"),
+    ],
+)
+def test_what_is_no_rest_address_is_told(rest_url: str, sentence: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        rest_base(rest_url, None, None)
+    assert sentence in caught.value.message
+    assert caught.value.hint
+
+
+def test_a_password_in_the_rest_address_is_refused_and_not_repeated() -> None:
+    with pytest.raises(UsageError) as caught:
+        rest_base("https://me:hunter2@venue.example", None, None)
+    assert "hunter2" not in f"{caught.value.message}{caught.value.hint}"
+
+
+def test_plain_http_elsewhere_wants_insecure() -> None:
+    url = "ws://venue.example/ws/v1"
+    with pytest.raises(UsageError, match="not encrypted"):
+        rest_base(None, url, None)
+    assert rest_base(None, url, None, insecure=True) == "http://venue.example"
+
+
+def test_rest_of_two_venues_is_of_none() -> None:
+    with pytest.raises(UsageError, match="both name a venue"):
+        rest_base(None, "wss://venue.example/ws/v1", VenueName.demo)
+
+
 def test_renewal_is_for_connections_side_by_side() -> None:
     assert planned(renew="1h", redundancy=2).renew_s == 3600
     assert planned(redundancy=2).renew_s == 12 * 3600
@@ -600,3 +726,78 @@ def test_renewal_is_for_connections_side_by_side() -> None:
 def test_a_buffer_holds_a_frame_at_least() -> None:
     assert planned(buffer="64kB").buffer_bytes == 64_000
     assert "--buffer 64 is 64 bytes" in refused(buffer="64")
+
+
+# Books
+
+
+def looked(products: tuple[str, ...] = ("PF_XBTUSD",), **typed: Any) -> Look:
+    look = planned("book", products, look=TypedLook(**typed)).look
+    assert look is not None
+    return look
+
+
+def test_only_the_book_command_looks_at_books() -> None:
+    assert planned("book").look is None
+    assert looked() == Look()
+
+
+def test_a_look_has_depth_and_rhythm() -> None:
+    assert looked(depth=1, every="100ms") == Look(depth=1, every_s=0.1)
+
+
+LISTED = parse(Market(1, 0).instruments(), 0)
+
+
+def steps(products: tuple[str, ...], listed: Products | None, **typed: Any) -> dict[str, Decimal]:
+    sized = size_steps(planned("book", products, look=TypedLook(**typed)), listed).look
+    assert sized is not None
+    return {**sized.steps}
+
+
+def test_groups_are_so_many_ticks_of_each_product() -> None:
+    known = {"PF_XBTUSD": Decimal(10), "PF_ETHUSD": Decimal("1.0")}
+    assert steps((*known,), LISTED, group=10) == known
+    assert steps((*known,), LISTED, group=10, tick="0.5") == dict.fromkeys(known, Decimal("5.0"))
+    assert steps(("PF_NEWUSD",), None, group=10, tick="0.5") == {"PF_NEWUSD": Decimal("5.0")}
+
+
+def test_without_groups_nobody_needs_a_tick() -> None:
+    assert steps(("PF_NEWUSD",), None) == {}
+    plain = planned("ticker")
+    assert size_steps(plain, None) is plain
+
+
+@pytest.mark.parametrize("listed", [None, LISTED])
+def test_groups_of_a_product_of_unknown_tick_are_refused(listed: Products | None) -> None:
+    with pytest.raises(UsageError, match="the tick size of PF_NEWUSD is not known") as caught:
+        steps(("PF_NEWUSD",), listed, group=10)
+    assert "--tick" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ({"tick": "0.5"}, "--tick is the size of a step of --group"),
+        *(
+            ({"group": 10, "tick": tick}, f"--tick {tick} is no tick size")
+            for tick in ("", "x", "0", "-1", "nan", "inf", "1e-40", "1e40")
+        ),
+        ({"every": "soon"}, "'soon' is not a duration"),
+    ],
+)
+def test_a_look_that_cannot_be_is_refused(typed: dict[str, Any], said: str) -> None:
+    assert said in refused("book", look=TypedLook(**typed))
+
+
+def test_lines_about_books_are_no_tape_and_no_frames() -> None:
+    plan = planned("book", look=TypedLook(), outputs=["a.ndjson", "-"])
+    assert not any(output.is_tape for output in plan.outputs)
+    for options in ({"outputs": ["a.raw"]}, {"format": Format.raw}):
+        assert "kfws subscribe book" in refused("book", look=TypedLook(), **options)
+
+
+def test_lines_about_books_have_keys_of_their_own() -> None:
+    options: dict[str, Any] = {"where": "mid>1", "fields": "spread,stale", "format": Format.csv}
+    assert planned("book", look=TypedLook(), **options).warnings == ()
+    assert "mid" in planned("book", where="mid>1").warnings[0]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kfws.cli.quantities import duration_s, moment_ms, size_bytes, time_or_size
+from kfws.cli.quantities import age, duration_s, moment_ms, size_bytes, time_or_size
 from kfws.errors import UsageError
 
 
@@ -124,6 +124,14 @@ def test_what_is_no_size_is_quoted_with_what_to_type(typed: str) -> None:
 def test_a_size_is_at_least_one_byte_and_finite(typed: str) -> None:
     with pytest.raises(UsageError, match="is not a size of at least one byte"):
         size_bytes(typed)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(-5, "0 s"), (0.9, "0 s"), (59.9, "59 s"), (60, "1 min"), (7199, "1 h"), (200_000, "2 d")],
+)
+def test_an_age_is_told_in_its_largest_unit(seconds: float, text: str) -> None:
+    assert age(seconds) == text
 
 
 @pytest.mark.parametrize(

@@ -164,6 +164,14 @@ def test_a_booking_in_a_currency_names_no_product() -> None:
     assert of_products("PF_XBTUSD").passes(event)
 
 
+def test_a_glob_names_products_in_any_case() -> None:
+    assert of_products("pf_xbt*").passes(order("1", "PF_XBTUSD"))
+    assert of_products("PF_XBT*").passes(order("1", "pf_xbtusd"))
+    assert not of_products("PI_*").passes(order("1", "PF_XBTUSD"))
+    assert of_products("PI_*", "PF_XBTUSD").passes(order("1", "PF_XBTUSD"))
+    assert not of_products("PI_*").trivial
+
+
 def test_products_and_expression_both_have_to_agree() -> None:
     both = selection(products=XBT, where="buy==true")
     assert both.passes(data(frame("fills", "delta: same list shape")))

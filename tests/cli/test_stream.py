@@ -16,7 +16,7 @@ import pytest
 
 from kfws.cli.choices import Format
 from kfws.cli.outlet import DescriptorOutlet, FileOutlet, Outlet, Sink
-from kfws.cli.plan import Output, Plan
+from kfws.cli.plan import Output, Plan, TypedLook
 from kfws.cli.stream import Run
 from kfws.cli.talk import Level, Talk
 from kfws.errors import (
@@ -93,6 +93,8 @@ class Scripted:
         finally:
             await asyncio.sleep(0)  # a connection is closed by going back and forth
             self.closed.set()
+
+    buffered = 0
 
     def rest(self) -> Iterator[list[Event]]:
         yield from self._rest
@@ -363,6 +365,38 @@ def at_once(reader: int) -> bytes:
         return os.read(reader, 1_000_000)
     except BlockingIOError:
         return b""
+
+
+# Lines about books
+
+BOOK: list[Event] = [data(payload) for payload in frames("book", note="contiguous run")]
+
+
+def sampled(count: int | None = None) -> Plan:
+    return planned("book", look=TypedLook(every="1ms"), count=count)
+
+
+async def test_a_sample_that_reaches_the_limit_ends_a_run_in_which_nothing_comes() -> None:
+    stage = Stage()
+    pipe = stage.pipe()
+    await stage.run(Scripted(BOOK, stands=True), sampled(count=1))
+    assert [json.loads(line)["seq"] for line in pipe.bytes.splitlines()] == [173877391]
+
+
+async def test_a_sample_that_cannot_be_written_ends_the_run() -> None:
+    stage = Stage()
+    full = os.open("/dev/full", os.O_WRONLY)
+    stage.descriptor(full)
+    with pytest.raises(OutputError, match="disk full"):
+        await stage.run(Scripted(BOOK, stands=True), sampled())
+    os.close(full)
+
+
+async def test_what_changed_since_the_last_sample_is_told_in_the_end() -> None:
+    stage = Stage()
+    pipe = stage.pipe()
+    await stage.run(Scripted(rest=[BOOK]), planned("book", look=TypedLook(every="1h")))
+    assert [json.loads(line)["seq"] for line in pipe.bytes.splitlines()] == [173877391]
 
 
 # Leaving

@@ -365,7 +365,7 @@ def test_quiet_says_errors_only() -> None:
     assert run(*TICKER, "-q").err == ""
     done = run("subscribe", "trade", "PF_NO", *SIM, "-q")
     assert done.status == 5
-    assert done.err.startswith("kfws: the venue refused trade PF_NO: ")
+    assert done.err == "kfws: no product PF_NO; `kfws products` lists them\n"
     assert len(done.err.splitlines()) == 1
 
 

@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kfws.errors import Unwelcome
-from kfws.protocol.auth import DEMO, Credentials, is_loopback, sign_challenge, signature
+from kfws.protocol.auth import (
+    DEMO,
+    Credentials,
+    Nonces,
+    is_loopback,
+    sign_challenge,
+    sign_request,
+    signature,
+)
 
 # Published by the venue: protocol page, section 5.
 CHALLENGE = "c100b894-1729-464d-ace1-52dbce11db42"
@@ -77,3 +85,24 @@ def test_any_two_texts_are_credentials_or_unwelcome(key: str, secret: str) -> No
 )
 def test_only_this_machine_is_loopback(host: str, here: bool) -> None:
     assert is_loopback(host) is here
+
+
+# Protocol page, section 13.
+AUTHENT = "JHLjN8OUDYaXjHRGT0z4nUvJorORrXoL9omot4BK5ihtp6jKHPHfzX9MrpVjqAgKqGJejoO3gySwoVCMJQlx/Q=="
+
+
+@pytest.mark.parametrize("path", ["/api/v3/orderbook", "/derivatives/api/v3/orderbook"])
+def test_a_request_is_signed_over_data_nonce_and_path(path: str) -> None:
+    data, nonce = "symbol=fi_xbtusd_180615", "1415957147987"
+    assert sign_request(DEMO.secret, data, nonce, path) == AUTHENT
+
+
+def test_a_nonce_is_the_moment_in_steps_of_ten_nanoseconds() -> None:
+    assert Nonces().next(1_700_000_000_123_456_789) == "170000000012345678"
+
+
+@given(st.lists(st.integers(0, 2**63)))
+def test_nonces_rise_whatever_the_clock_does(moments: list[int]) -> None:
+    nonces = Nonces()
+    numbers = [int(nonces.next(moment)) for moment in moments]
+    assert numbers == sorted(set(numbers))

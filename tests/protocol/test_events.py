@@ -69,12 +69,13 @@ def test_data_ticks_and_what_nobody_asked_for_have_no_object_of_ours() -> None:
         data(b"{}"),
         Tick(received_ns=AT),
         Subscribed(payload=b"{}", received_ns=AT, feed="heartbeat", quiet=True),
+        Notice(payload=b"{}", received_ns=AT, event="unsubscribed", quiet=True),
         Refused(
             payload=b"{}", received_ns=AT, feed="heartbeat", product=None, message="", quiet=True
         ),
         Event(),
     ]
-    assert [describe(event) for event in silent] == [None] * 5
+    assert [describe(event) for event in silent] == [None] * 6
 
 
 DESCRIBED: list[tuple[Event, dict[str, Any]]] = [

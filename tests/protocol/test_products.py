@@ -68,8 +68,9 @@ def test_a_pattern_is_a_glob(typed: str) -> None:
     assert is_glob(typed)
 
 
-def test_an_id_is_no_glob() -> None:
-    assert not any(map(is_glob, SOME))
+@pytest.mark.parametrize("text", [*SOME, "", "PF *", "\x1b[31m", "PF_*\n", "*" * 61, "é*"])
+def test_an_id_and_what_no_id_could_match_are_no_globs(text: str) -> None:
+    assert not is_glob(text)
 
 
 def test_a_glob_matches_without_regard_to_case_in_the_order_of_the_list() -> None:

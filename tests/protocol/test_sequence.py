@@ -384,3 +384,16 @@ def test_holes_are_the_ranges_between_what_is_present(
     present: list[int], found: list[tuple[int, int]]
 ) -> None:
     assert holes(1, 5, present) == found
+
+
+def test_what_was_given_up_is_forgotten_wherever_it_stands() -> None:
+    listener = Listener().hear(delta("book", 1), delta("book", 5), delta("trade", 1))
+    listener.hear(listing("fills", ["a"]))
+    listener.audit.lost(0, 0, "outage")
+    listener.hear(delta("trade", 9, at=S))  # a gap that waits for its snapshot
+    for feed, product in (("book", P), ("trade", P), ("fills", None), ("ticker", P)):
+        listener.audit.forget(feed, product)
+    listener.said.clear()
+    listener.hear(delta("book", 100), delta("trade", 200), listing("fills", ["z"]))
+    assert listener.said == []
+    assert listener.audit.tick(100 * S, 100 * S) + listener.audit.end(100 * S) == []

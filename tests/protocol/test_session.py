@@ -102,6 +102,75 @@ def test_one_challenge_serves_all_private_feeds_and_goes_first() -> None:
     assert signed[0] == json.loads(frames("open_orders", kind="request", direction="c2s")[0])
 
 
+def test_what_was_given_up_has_no_past_when_it_is_wanted_again() -> None:
+    session = Session([BOOK])
+    asked(session)
+    session.receive([ack(BOOK), book(5, snapshot=True), book(6)], NOW)
+    session.unsubscribe(BOOK)
+    session.subscribe(BOOK)
+    assert [each["event"] for each in asked(session)] == ["unsubscribe", "subscribe"]
+    events = session.receive(
+        [book(7), ack(BOOK, "unsubscribed"), ack(BOOK), book(50, snapshot=True), book(51)], NOW
+    )
+    assert [type(each) for each in events] == [Data, Notice, Subscribed, Data, Data]
+    assert session.states == {BOOK: "active"}
+
+
+def test_what_is_given_up_before_it_was_asked_for_stays_given_up() -> None:
+    session = Session([TICKER])
+    session.unsubscribe(TICKER)
+    assert [each["event"] for each in asked(session)] == ["subscribe", "unsubscribe"]
+    session.receive([ack(TICKER), ack(TICKER, "unsubscribed")], NOW)
+    assert session.states == {TICKER: "left"}
+
+
+def test_a_private_feed_given_up_before_the_challenge_is_not_asked_for() -> None:
+    session = Session([ORDERS], DEMO)
+    session.unsubscribe(ORDERS)
+    asked(session)
+    session.receive([CHALLENGE], NOW)
+    assert asked(session) == []
+
+
+def test_heartbeats_become_loud_and_quiet_again_on_the_same_connection() -> None:
+    loud = Subscription("heartbeat")
+    session = Session([BEAT])
+    asked(session)
+    beat = frames("heartbeat", kind="delta")[0]
+
+    def is_quiet(payload: bytes) -> bool:
+        event = only(session, payload)
+        assert isinstance(event, (Data, Subscribed, Notice))
+        return event.quiet
+
+    assert is_quiet(ack(BEAT))
+    assert is_quiet(beat)
+    session.unsubscribe(BEAT)
+    session.subscribe(loud)
+    asked(session)
+    assert is_quiet(ack(BEAT, "unsubscribed"))
+    assert not is_quiet(ack(loud))
+    assert not is_quiet(beat)
+    session.unsubscribe(loud)
+    session.subscribe(BEAT)
+    asked(session)
+    assert not is_quiet(ack(loud, "unsubscribed"))
+    assert is_quiet(ack(BEAT))
+
+
+def test_where_more_may_be_wanted_no_refusal_is_the_end() -> None:
+    session = Session([TICKER, ORDERS], Credentials("mine", DEMO.secret), may_grow=True)
+    asked(session)
+    session.receive([alert("Couldn't subscribe to invalid product `PF_XBTUSD`")], NOW)
+    for _ in range(2):
+        session.receive([CHALLENGE], NOW)
+        asked(session)
+        session.receive([AUTH_ALERT], NOW)
+        asked(session)
+    assert session.states == {TICKER: "refused", ORDERS: "refused"}
+    assert session.verdict is None
+
+
 def test_private_feeds_without_credentials_are_a_mistake_of_the_caller() -> None:
     with pytest.raises(ValueError, match="credentials"):
         Session([ORDERS])

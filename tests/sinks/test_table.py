@@ -13,6 +13,7 @@ from rich.cells import cell_len
 from kfws.protocol.events import Data, Event, Opened, Tick
 from kfws.protocol.feeds import FEEDS
 from kfws.sinks.columns import printable, table_columns
+from kfws.sinks.paint import Paint
 from kfws.sinks.table import Table
 from tests.frames_of import frame
 from tests.sinks.events import AT_NS, all_data, data
@@ -22,7 +23,8 @@ _TRADE = frame("trade", "recording kept only this one")
 
 
 def _table(**options: Any) -> Table:
-    return Table(**{"feeds": (), "color": False, "width": 80, "zone": UTC, **options})
+    paint = Paint(options.pop("color", False))
+    return Table(**{"feeds": (), "paint": paint, "width": 80, "zone": UTC, **options})
 
 
 def _lines(table: Table, events: list[Event]) -> list[str]:
@@ -86,7 +88,7 @@ def test_of_past_trades_the_last_ten_are_shown_oldest_first_and_dim() -> None:
     trades = [{"side": "buy", "price": 1.0, "qty": 1, "seq": 100 - n} for n in range(100)]
     payload = orjson.dumps({"feed": "trade_snapshot", "product_id": "PF_XBTUSD", "trades": trades})
     lines = _lines(_table(width=100, color=True), [data(payload)])
-    assert "… 90 earlier trades of PF_XBTUSD in the snapshot" in lines[1]
+    assert "… 90 earlier in the snapshot of trade PF_XBTUSD" in lines[1]
     assert [int(_ANSI.sub("", line).split()[-1]) for line in lines[2:]] == list(range(91, 101))
     assert all(line.startswith("\x1b[2m") and "\x1b[32m" not in line for line in lines[1:])
 

@@ -409,3 +409,25 @@ def test_quiet_heartbeats_are_passed() -> None:
 @pytest.mark.parametrize("leg", [1, 2])
 def test_either_connection_may_come_first(leg: int) -> None:
     assert Stream().hear(leg, snapshot(1)).hear(3 - leg, snapshot(2)).wait().numbers == []
+
+
+def test_what_was_given_up_begins_without_a_past() -> None:
+    arbiter = Arbiter()
+    arbiter.receive(1, [opened(), subscribed("book"), subscribed("ticker"), snapshot(5)], 0)
+    arbiter.receive(1, [book(6), ticker("a")], 0)
+    refused = Refused(payload=b"{}", received_ns=0, feed="book", product=P, message="no")
+    arbiter.receive(1, [refused], 0)
+    assert arbiter.is_acknowledged("book", P)
+    arbiter.forget("book", P)
+    assert not arbiter.is_acknowledged("book", P)
+    again = [refused, subscribed("book"), snapshot(50), book(51)]
+    assert arbiter.receive(1, again, 0) == again
+    assert arbiter.tick(10 * S) == []
+
+
+def test_a_quiet_acknowledgement_is_passed_on_and_leaves_room_for_a_loud_one() -> None:
+    arbiter = Arbiter()
+    quiet = Subscribed(payload=b"{}", received_ns=0, feed="heartbeat", quiet=True)
+    loud = Subscribed(payload=b"{}", received_ns=0, feed="heartbeat")
+    assert arbiter.receive(1, [quiet, loud], 0) == [quiet, loud]
+    assert arbiter.receive(2, [quiet, loud], 0) == [quiet]

@@ -24,6 +24,7 @@ from kfws.protocol.events import (
     Notice,
     Opened,
     Redial,
+    Refused,
     Silent,
     Subscribed,
     Tick,
@@ -392,3 +393,43 @@ async def test_with_block_nothing_is_lost() -> None:
         ready.set()
         events = await stall(Live(target, [Subscription("trade", "A")]), ready)
     assert [each.seq for each in events if isinstance(each, Data)] == list(range(1, LAST + 1))
+
+
+async def test_what_is_wanted_changes_while_a_connection_stands_and_for_the_next_one() -> None:
+    ether, trades = Subscription("ticker", "PF_ETHUSD"), Subscription("trade", "PF_XBTUSD")
+    async with loopback() as venue:
+        live = Live(Target(venue.url), [TICKER], jitter=lambda: 0.0, may_grow=True)
+        live.subscribe(trades)
+        opened = 0
+        async with aclosing(live.events()) as batches:
+            async for batch in batches:
+                for event in batch:
+                    if isinstance(event, Subscribed) and event.feed == "heartbeat" and opened == 1:
+                        live.subscribe(ether)
+                        live.subscribe(ether)
+                        live.unsubscribe(TICKER)
+                        await venue.until(lambda seen: len(seen.requests) == 6)
+                        await live.hang_up()
+                    opened += isinstance(event, Opened)
+                if opened == 2 and len(venue.requests) == 9:
+                    break
+        live.subscribe(TICKER)  # nothing stands any more: nothing happens
+        await live.hang_up()
+    asked = [(each["event"], each["feed"], each.get("product_ids")) for each in venue.requests]
+    first = [
+        ("subscribe", "ticker", ["PF_XBTUSD"]),
+        ("subscribe", "trade", ["PF_XBTUSD"]),
+        ("subscribe", "heartbeat", None),
+    ]
+    assert asked[:3] == first
+    later = ("subscribe", "ticker", ["PF_ETHUSD"])
+    assert asked[3:6] == [later, later, ("unsubscribe", "ticker", ["PF_XBTUSD"])]
+    assert sorted(asked[6:], key=str) == sorted([first[1], later, first[2]], key=str)
+
+
+async def test_a_refused_key_is_no_end_where_more_may_be_wanted() -> None:
+    wanted = [Subscription("fills"), TICKER]
+    async with serve(SimOptions()) as venue:
+        live = Live(Target(venue.url), wanted, Credentials("mine", DEMO.secret), may_grow=True)
+        events = await collect(live, data=6)
+    assert any(isinstance(each, Refused) and each.feed == "fills" for each in events)

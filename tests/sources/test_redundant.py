@@ -16,7 +16,7 @@ from kfws.sim.server import SimOptions, serve
 from kfws.sources.backoff import DialPace
 from kfws.sources.connection import Target
 from kfws.sources.live import Live
-from kfws.sources.redundant import Redundant
+from kfws.sources.redundant import Redundant, open_source
 
 P = "PF_XBTUSD"
 
@@ -44,6 +44,8 @@ class Scripted:
         self._error = error
         self._rest = rest
         self.asked: list[tuple[str, str | None]] = []
+        self.told: list[tuple[str, Subscription]] = []
+        self.hung_up = False
         self.closed = False
 
     async def events(self) -> AsyncGenerator[list[Event]]:
@@ -58,11 +60,22 @@ class Scripted:
         finally:
             self.closed = True
 
+    buffered = 0
+
     def rest(self) -> Iterator[list[Event]]:
         yield from self._rest
 
     def ask_again(self, feed: str, product: str | None) -> None:
         self.asked.append((feed, product))
+
+    def subscribe(self, subscription: Subscription) -> None:
+        self.told.append(("subscribe", subscription))
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        self.told.append(("unsubscribe", subscription))
+
+    async def hang_up(self) -> None:
+        self.hung_up = True
 
 
 def redundant(*legs: Scripted, count: int = 2, renew_s: float = 60) -> Redundant:
@@ -158,3 +171,29 @@ async def test_two_real_connections_one_of_which_is_torn_lose_nothing() -> None:
     assert first is not None
     assert deltas == list(range(first, first + len(deltas)))
     assert not any(isinstance(each, Gap) for each in events)
+
+
+async def test_what_is_wanted_later_is_told_to_all_legs() -> None:
+    legs = Scripted(opened(1)), Scripted(opened(2))
+    source = redundant(*legs)
+    await collect(source, lambda found: sum(isinstance(x, Opened) for x in found) == 2)
+    wanted, held = Subscription("ticker", P), Subscription("book", P)
+    source.subscribe(wanted)
+    source.subscribe(held)  # acknowledged before
+    source.unsubscribe(held)
+    for leg in legs:
+        assert leg.told == [("subscribe", wanted), ("subscribe", held), ("unsubscribe", held)]
+
+
+async def test_all_legs_hang_up() -> None:
+    legs = Scripted(opened(1)), Scripted(opened(2))
+    source = redundant(*legs)
+    await collect(source, lambda found: sum(isinstance(x, Opened) for x in found) == 2)
+    await source.hang_up()
+    assert [leg.hung_up for leg in legs] == [True, True]
+
+
+@pytest.mark.parametrize(("redundancy", "kind"), [(1, Live), (2, Redundant)])
+async def test_the_venue_is_one_connection_or_several(redundancy: int, kind: type) -> None:
+    source = open_source(Target("ws://127.0.0.1:1"), [], None, redundancy=redundancy)
+    assert type(source) is kind

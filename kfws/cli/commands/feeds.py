@@ -7,6 +7,7 @@ import typer
 from kfws.cli import options
 from kfws.cli.choices import Format
 from kfws.cli.env import Env
+from kfws.cli.rows import as_csv, as_table
 
 __all__ = ["feeds"]
 
@@ -38,13 +39,16 @@ def feeds(context: typer.Context, format: options.FormatOption = Format.auto) ->
 
 
 def _table(rows: list[dict[str, object]]) -> str:
-    width = max(len(str(row["feed"])) for row in rows)
-    lines = [
-        f"{row['feed']:<{width}}  {'private' if row['private'] else 'public':<7}  "
-        f"{_PRODUCTS[str(row['products'])]:<8}  {row['summary']}"
+    cells = [
+        [
+            str(row["feed"]),
+            "private" if row["private"] else "public",
+            _PRODUCTS[str(row["products"])],
+            str(row["summary"]),
+        ]
         for row in rows
     ]
-    return "\n".join([f"{'FEED':<{width}}  {'ACCESS':<7}  {'PRODUCTS':<8}  CARRIES", *lines, ""])
+    return as_table(("FEED", "ACCESS", "PRODUCTS", "CARRIES"), cells)
 
 
 _PRODUCTS = {"required": "named", "optional": "filter", "none": "-"}
@@ -63,14 +67,7 @@ def _json(rows: list[dict[str, object]]) -> str:
 
 
 def _csv(rows: list[dict[str, object]]) -> str:
-    import csv
-    import io
-
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    return as_csv(list(rows[0]), [list(row.values()) for row in rows])
 
 
 _FORMATS = {

@@ -59,6 +59,17 @@ def sim(
     tls_key: Annotated[
         str | None, typer.Option("--tls-key", metavar="FILE", help="Its private key (PEM).")
     ] = None,
+    rest_port: Annotated[
+        int | None,
+        typer.Option(
+            "--rest-port",
+            min=0,
+            max=65535,
+            help="Answer the whole of REST there, orders too; 0: any free port. (default: what "
+            "is public alone, on --port)",
+            show_default=False,
+        ),
+    ] = None,
     compression: Annotated[
         bool, typer.Option("--compression", help="Take permessage-deflate where it is offered.")
     ] = False,
@@ -95,6 +106,12 @@ def sim(
     Then, in another terminal:
 
         kfws subscribe book PF_XBTUSD --url ws://127.0.0.1:9000/ws/v1
+
+    With REST, orders can be placed; their fills are on the private feeds:
+
+        kfws sim --rest-port 8766
+
+        kfws request GET openorders --rest-url http://127.0.0.1:8766
 
     Faults, at a time since the first client came, after so many data frames
     of a connection, or again and again; between two ends the seed decides:
@@ -151,6 +168,7 @@ def sim(
         products=products,
         tls_cert=tls_cert,
         tls_key=tls_key,
+        rest_port=rest_port,
         compression=compression,
         faults=fault or (),
         ledger=ledger,
@@ -181,9 +199,14 @@ async def _serve(options_: SimOptions, talk: Talk) -> None:
             signal.signal(each, lambda signum, _: loop.call_soon_threadsafe(leave, signum))
     try:
         async with serve(options_) as venue:
-            rest = venue.url.replace("ws", "http", 1).removesuffix("/ws/v1")
-            talk.say("warning", "simulated", f"simulated venue at {venue.url}", url=venue.url)
-            talk.say("warning", "rest", f"products list at {rest}/derivatives/api/v3/instruments")
+            where = {"url": venue.url}
+            place = venue.url
+            if options_.rest_port is not None:
+                where["rest_url"] = venue.rest_url
+                place += f", REST at {venue.rest_url}"
+            talk.say("warning", "simulated", f"simulated venue at {place}", **where)
+            listed = f"{venue.rest_url}/derivatives/api/v3/instruments"
+            talk.say("warning", "rest", f"products list at {listed}")
             talk.say(
                 "warning",
                 "demo-key",
@@ -196,6 +219,11 @@ async def _serve(options_: SimOptions, talk: Talk) -> None:
             raise Interrupted(await left)
     except OSError as exc:
         raise UsageError(
-            f"cannot listen at {options_.host}:{options_.port}: {exc.strerror or exc}",
-            hint="another --port, e.g. --port 0 for any free one",
+            f"cannot listen at {_places(options_)}: {exc.strerror or exc}",
+            hint="another --port or --rest-port, e.g. 0 for any free one",
         ) from exc
+
+
+def _places(options_: SimOptions) -> str:
+    ports = [each for each in (options_.port, options_.rest_port) if each is not None]
+    return " and ".join(f"{options_.host}:{port}" for port in ports)

@@ -8,20 +8,27 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kfws.cli import options
-from kfws.cli.choices import Format, LogFormat, OnDiskFull, OnFull
+from kfws.cli.choices import Color, Format, LogFormat, OnDiskFull, OnFull
+from kfws.cli.complete import product_ids
 from kfws.cli.env import Env
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kfws.cli.outlet import Outlet, Sink
-    from kfws.cli.plan import Output, Plan
+    from kfws.cli.plan import Output, Plan, Typed
+    from kfws.cli.products_list import ProductsList
     from kfws.cli.stream import Source
     from kfws.cli.talk import Talk
+    from kfws.errors import Refused
+    from kfws.protocol import events
     from kfws.protocol.auth import Credentials
     from kfws.sinks.shelf import Keeping
 
-__all__ = ["subscribe"]
+__all__ = ["stream", "subscribe"]
+
+# A run that failed is to end; a venue's list is worth waiting for so long.
+FETCH_AFTER_REFUSAL_S = 3.0
 
 Feeds = Annotated[
     str,
@@ -33,9 +40,10 @@ Products = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[PRODUCT…]",
-        help="Product ids such as PF_XBTUSD; @FILE names them line by line. "
-        "With a private feed they filter.",
+        help="Product ids such as PF_XBTUSD, or globs such as 'PF_*'; @FILE names them line by "
+        "line. With a private feed they filter.",
         show_default=False,
+        autocompletion=product_ids,
     ),
 ]
 
@@ -46,6 +54,7 @@ def subscribe(
     products: Products = None,
     env: options.EnvOption = None,
     url: options.Url = None,
+    rest_url: options.RestUrl = None,
     insecure: options.Insecure = False,
     proxy: options.Proxy = None,
     ca_file: options.CaFile = None,
@@ -69,6 +78,9 @@ def subscribe(
     stamp: options.Stamp = False,
     events: options.Events = False,
     fields: options.Fields = None,
+    sort: options.Sort = None,
+    utc: options.Utc = False,
+    color: options.ColorOption = Color.auto,
     where: options.Where = None,
     snapshots: options.Snapshots = True,
     count: options.Count = None,
@@ -93,21 +105,22 @@ def subscribe(
 
         kfws subscribe trade PF_XBTUSD --where 'side==buy and qty>=1'
 
+        kfws subscribe ticker 'PF_*' -f csv -o tickers.csv.gz
+
         kfws subscribe ticker PF_XBTUSD --env sim -n 1
     """
-    import asyncio
-
-    from kfws.cli.plan import Typed, make_plan
+    from kfws.cli.plan import Typed
 
     world: Env = context.obj
     talk = world.speak(verbose=verbose, quiet=quiet, debug=debug, log_format=log_format)
-    plan = make_plan(
+    stream(
         Typed(
             feeds=feeds,
             products=products or (),
             force_feed=force_feed,
             env=env,
             url=url,
+            rest_url=rest_url,
             insecure=insecure,
             proxy=proxy,
             ca_file=ca_file,
@@ -122,6 +135,9 @@ def subscribe(
             stamp=stamp,
             events=events,
             fields=fields,
+            sort=sort,
+            utc=utc,
+            color=color,
             snapshots=snapshots,
             where=where,
             until=until,
@@ -136,23 +152,45 @@ def subscribe(
             buffer=buffer,
             on_full=on_full,
         ),
-        stdout_is_terminal=world.stdout_is_terminal,
-        read_text=world.read_text,
+        world,
+        talk,
+        credentials=credentials,
+        credentials_command=credentials_command,
     )
+
+
+def stream(
+    typed: Typed,
+    env: Env,
+    talk: Talk,
+    *,
+    credentials: str | None = None,
+    credentials_command: str | None = None,
+) -> None:
+    """Makes the plan of what was typed, and runs it to its end."""
+    import asyncio
+
+    from kfws.cli.plan import make_plan
+
+    plan = make_plan(typed, stdout_is_terminal=env.stdout_is_terminal, read_text=env.read_text)
     for warning in plan.warnings:
         talk.say("warning", "plan", warning)
-    key = world.credentials(plan, file=credentials, command=credentials_command)
-    asyncio.run(_run(plan, key, world, talk))
+    key = env.credentials(plan, file=credentials, command=credentials_command)
+    asyncio.run(_run(plan, key, env, talk))
 
 
 async def _run(plan: Plan, key: Credentials | None, env: Env, talk: Talk) -> None:
     import asyncio
     from contextlib import AsyncExitStack
 
+    from kfws.cli.products_list import open_list
     from kfws.cli.stream import Run
+    from kfws.errors import Refused
     from kfws.sources.lookup import DaemonThreads
 
     asyncio.get_running_loop().set_default_executor(DaemonThreads())
+    listed = open_list(plan.rest_base, env, talk, proxy=plan.proxy, ca_file=plan.ca_file)
+    plan = await _named(plan, listed, talk)
     async with AsyncExitStack() as stack:
         # Outputs first: a file that cannot be written is found before the venue is troubled.
         outlets = []
@@ -166,55 +204,79 @@ async def _run(plan: Plan, key: Credentials | None, env: Env, talk: Talk) -> Non
             venue = await stack.enter_async_context(serve(SimOptions(compression=plan.compression)))
             url, header = venue.url, header | {"simulated": True, "seed": 1}
             talk.say("warning", "simulated", "simulated market data: --env sim, not the venue")
-        run = Run(plan, outlets, talk, header=header)
-        await run.run(_source(plan, url, key, env))
+        run = Run(plan, outlets, talk, header=header, fault=listed.fault)
+        try:
+            await run.run(_source(plan, url, key, env))
+        except Refused as exc:
+            raise await _explained(exc, run.refused, listed) from exc
+
+
+async def _named(plan: Plan, listed: ProductsList, talk: Talk) -> Plan:
+    """The plan with the venue's own ids. Raises KfwsError where globs need a list that is nowhere.
+
+    The venue is asked only for globs; ids that no list knows are sent as they were typed.
+    """
+    from kfws.cli.plan import name_products, size_steps
+
+    if not plan.names_products:
+        return plan
+    costs_nothing = plan.rest_base == ""
+    products = await listed.get() if plan.has_globs or costs_nothing else listed.at_hand()
+    if products is None:
+        return size_steps(plan, None)
+    named = name_products(plan, products)
+    for warning in named.warnings[len(plan.warnings) :]:
+        talk.say("warning", "plan", warning)
+    return size_steps(named, products)
+
+
+async def _explained(
+    error: Refused, refused: list[events.Refused], listed: ProductsList
+) -> Refused:
+    """The same refusal with ids that look like those that the venue does not know.
+
+    The run is over, so the venue's list may be fetched; the error stays as it is without one.
+    """
+    from kfws.cli.narrator import is_unknown
+    from kfws.errors import KfwsError, Refused
+
+    if not all(map(is_unknown, refused)):
+        return error
+    try:
+        products = listed.at_hand() or await listed.get(timeout_s=FETCH_AFTER_REFUSAL_S)
+    except KfwsError:
+        return error
+    faults = [*dict.fromkeys(products.fault(each.product or "") for each in refused)]
+    if not all(faults) or not faults:
+        return error
+    more = f"; and {len(faults) - 3} more" if len(faults) > 3 else ""
+    return Refused("; ".join(faults[:3]) + more, hint="`kfws products` lists them")
 
 
 def _source(plan: Plan, url: str, key: Credentials | None, env: Env) -> Source:
-    import itertools
-
-    from kfws.protocol.sequence import Sequences
     from kfws.protocol.session import Subscription
-    from kfws.sources.arbiter import Arbiter
-    from kfws.sources.backoff import DialPace
     from kfws.sources.connection import Target
-    from kfws.sources.live import Live, Standing
-    from kfws.sources.redundant import Redundant
+    from kfws.sources.redundant import open_source
 
     target = Target(
         url=url,
-        proxy=env.proxy(plan, url),
+        proxy=env.proxy(plan.proxy, url),
         allow_plain=plan.insecure,
         ca_file=plan.ca_file,
         compression=plan.compression,
         follow_redirects=not plan.is_private,
         buffer_bytes=plan.buffer_bytes // plan.redundancy,
     )
-    wanted = [Subscription(*each) for each in plan.subscriptions]
-    pace, numbers, standing = DialPace(), itertools.count(1), Standing()
-
-    def live(*, resync: bool, snapshots_pass: bool) -> Live:
-        return Live(
-            target,
-            wanted,
-            key,
-            attempts=plan.attempts,
-            resync=resync,
-            on_full=plan.on_full.value,
-            sequences=Sequences(snapshots_pass=snapshots_pass),
-            pace=pace,
-            numbers=numbers,
-            standing=standing,
-        )
-
-    if plan.redundancy == 1:
-        return live(resync=plan.resync, snapshots_pass=plan.snapshots)
-    # Each leg tells all that it saw; what of it is lost is the arbiter's to say.
-    return Redundant(
-        lambda _: live(resync=False, snapshots_pass=True),
-        plan.redundancy,
+    return open_source(
+        target,
+        [Subscription(*each) for each in plan.subscriptions],
+        key,
+        redundancy=plan.redundancy,
         renew_s=plan.renew_s,
-        arbiter=Arbiter(snapshots_pass=plan.snapshots, resync=plan.resync),
+        attempts=plan.attempts,
+        resync=plan.resync,
+        on_full=plan.on_full.value,
+        snapshots_pass=plan.snapshots,
     )
 
 
@@ -238,10 +300,10 @@ def _outlets(plan: Plan, env: Env, talk: Talk) -> Iterator[tuple[Output, Outlet]
         loop.call_soon_threadsafe(talk.say, "warning", code, sentence)
 
     for output in plan.outputs:
-        encoder = partial(_sink, output, plan, env)
         if output.path is None:
-            yield output, DescriptorOutlet(env.stdout, encoder(plan.feeds[0]))
+            yield output, _on_stdout(output, plan, env, talk)
             continue
+        encoder = partial(_sink, output, plan, env)
         shelf = Shelf(_keeping(output, output.path, plan), encoder, tell)
         shelf.open(time.time_ns())
         pipe = shelf.hand_over()
@@ -275,6 +337,16 @@ def _ns(seconds: float | None) -> int | None:
     return None if seconds is None else round(seconds * 1e9)
 
 
+def _on_stdout(output: Output, plan: Plan, env: Env, talk: Talk) -> Outlet:
+    if output.format is Format.table and env.can_draw:
+        from kfws.cli.views import on_terminal, views_of
+
+        return on_terminal(views_of(plan, env), plan, env, talk)
+    from kfws.cli.outlet import DescriptorOutlet
+
+    return DescriptorOutlet(env.stdout, _sink(output, plan, env, plan.feeds[0]))
+
+
 def _sink(output: Output, plan: Plan, env: Env, feed: str) -> Sink:
     match output.format:
         case Format.raw:
@@ -290,15 +362,16 @@ def _sink(output: Output, plan: Plan, env: Env, feed: str) -> Sink:
 
             return Csv(feed=feed, fields=plan.fields)
         case Format.table:
+            from kfws.sinks.paint import Paint
             from kfws.sinks.table import Table
 
             return Table(
                 feeds=plan.feeds,
                 fields=plan.fields,
                 events=plan.events,
-                color=env.color,
-                width=env.width,
-                zone=env.zone,
+                paint=Paint(env.color(plan.color)),
+                width=env.size[0],
+                zone=env.zone(plan.utc),
             )
         case _:
             from kfws.sinks.ndjson import Ndjson

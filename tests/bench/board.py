@@ -1,0 +1,77 @@
+"""What a live table costs beyond the stream itself: CPU of one core, at a rate of messages.
+
+``python -m tests.bench.board`` plays seconds of tickers of many products into a display, batch
+by batch, and draws it ten times for each of these seconds, as the loop does. Nothing waits: the
+time that it takes is the CPU time that these seconds cost.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC
+
+from kfws.protocol.events import Data, Event, Opened
+from kfws.sinks.board import Board
+from kfws.sinks.display import Display
+from kfws.sinks.paint import Paint
+from kfws.sinks.screen import Size
+from kfws.sinks.status import Status
+from tests.bench.load import FIRST_MS, recorded
+
+__all__ = ["cost"]
+
+PRODUCTS = 350
+PER_SECOND = 10_000
+DRAWINGS = 10
+BATCH = 25
+"""About what one read of a socket holds at this rate."""
+
+
+def messages(number: int, products: int) -> Iterator[Data]:
+    """Tickers of the venue's own shape, each product in turn, all their prices moving."""
+    [text] = recorded("ticker", "delta")
+    for i in range(number):
+        product, at_ms = f"PF_X{i % products:03}USD", FIRST_MS + i // 10
+        moved = re.sub(rb'"(bid|ask|last|markPrice|index)":(\d+)', _moved(i), text)
+        payload = moved.replace(b'"PF_XBTUSD"', b'"%b"' % product.encode())
+        yield Data(payload, at_ms * 1_000_000, "ticker", "delta", product, None, at_ms)
+
+
+def _moved(step: int) -> bytes:
+    return rb'"\1":%d' % (80_000 + step % 997)
+
+
+def cost(seconds: int, lines: int, *, products: int = PRODUCTS) -> float:
+    """The share of one core that a board on a terminal of so many lines takes."""
+    paint = Paint(True)
+    status = Status(venue="bench", asked="ticker", paint=paint)
+    display = Display([Board("ticker", paint=paint, zone=UTC)], status)
+    display.encode([Opened(received_ns=0, connection=1, url="ws://x")])
+    size = Size(140, lines)
+    events: list[Event] = [*messages(seconds * PER_SECOND, products)]
+    part = PER_SECOND // DRAWINGS
+    display.encode(events[:products])
+    display.draw(FIRST_MS * 1_000_000, size)  # what is done once is not counted
+    started_at = time.process_time()
+    for drawing in range(seconds * DRAWINGS):
+        begin = drawing * part
+        for at in range(begin, begin + part, BATCH):
+            display.encode(events[at : at + BATCH])
+        display.draw((FIRST_MS + (drawing + 1) * 1000 // DRAWINGS) * 1_000_000, size)
+    return (time.process_time() - started_at) / seconds
+
+
+def main() -> int:
+    print(f"board, {PRODUCTS} products, {PER_SECOND:,} messages a second, {DRAWINGS} drawings")
+    for lines in (24, 50, PRODUCTS + 4):
+        shares = sorted(cost(5, lines) * 100 for _ in range(3))
+        told = " / ".join(f"{share:.1f}" for share in shares)
+        print(f"  {lines:4} lines: {told} % of one core (min / median / max)")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
