@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test lint types cover bench chaos crash soak golden docs completions dist check clean
+.PHONY: help run test lint types cover bench chaos crash soak golden pictures docs completions dist check clean
 
 help:
 	@echo "make TARGET [PYTHON=python3.12] [ARGS='...']"
@@ -36,8 +36,9 @@ cover: .venv/dev.stamp ## report coverage; the protocol must have all of it
 	@$(BIN)/coverage report --show-missing --skip-covered
 	@$(BIN)/coverage report --show-missing --include='kfws/protocol/*' --fail-under=100
 
-bench: .venv/dev.stamp ## measure kfws against a plain client: CPU and messages per second
+bench: .venv/dev.stamp ## measure kfws against a plain client, and a live table
 	@$(BIN)/python -m tests.bench $(ARGS)
+	@$(BIN)/python -m tests.bench.board
 
 chaos: .venv/dev.stamp ## break everything, long: a table of faults (ARGS='--seeds 1 --mixes 5')
 	@$(BIN)/python -m tests.chaos $(ARGS)
@@ -49,8 +50,10 @@ soak: .venv/dev.stamp ## 30 min at 5,000 messages a second with faults (ARGS='--
 	@$(BIN)/python -m tests.chaos.soak $(ARGS)
 
 golden: .venv/dev.stamp ## rewrite the golden files in tests/golden
-	@if [ -d tests/golden ]; then KFWS_GOLDEN=1 $(BIN)/python -m pytest -m golden $(ARGS); \
-	else echo "there are no golden files yet (tests/golden does not exist)" >&2; fi
+	@KFWS_GOLDEN=1 $(BIN)/python -m pytest -m golden $(ARGS)
+
+pictures: .venv/dev.stamp ## draw the pictures of the README into docs
+	@$(BIN)/python -m tests.pictures
 
 docs: .venv/dev.stamp ## write docs/api.md from the docstrings
 	@$(BIN)/python -m tests.api_reference

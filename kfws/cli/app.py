@@ -10,11 +10,14 @@ import typer
 
 from kfws import __version__
 from kfws.cli.commands.book import book
+from kfws.cli.commands.convert import convert
 from kfws.cli.commands.feeds import feeds
+from kfws.cli.commands.merge import merge
 from kfws.cli.commands.products import products
 from kfws.cli.commands.request import request
 from kfws.cli.commands.sim import sim
 from kfws.cli.commands.subscribe import subscribe
+from kfws.cli.commands.verify import verify
 from kfws.cli.env import Env
 from kfws.cli.exits import ExitStatus, status_of
 from kfws.errors import KfwsError, OutputError
@@ -38,6 +41,9 @@ app.command()(book)
 app.command()(feeds)
 app.command()(products)
 app.command()(sim)
+app.command()(verify)
+app.command()(merge)
+app.command()(convert)
 app.command()(request)
 
 

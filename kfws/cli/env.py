@@ -45,10 +45,12 @@ class LineWriter:
         self._begun = memoryview(b"")
         """What is left of a line of which a part is out."""
         self._waiting: deque[bytes] = deque(maxlen=LINES_KEPT)
+        self._is_drawn = False
 
     def write(self, line: str) -> None:
         if self._fd == CLOSED:
             return
+        self.draw("")
         self._waiting.append(line.encode(errors="replace") + b"\n")
         self.flush()
 
@@ -58,6 +60,13 @@ class LineWriter:
             return os.isatty(fd) and os.path.sameopenfile(self._fd, fd)
         except OSError:
             return False
+
+    def draw(self, line: str) -> None:
+        """Shows a line on a terminal until the next one comes; where it does not go now, not."""
+        if (line or self._is_drawn) and not self._waiting and not self._begun:
+            self._is_drawn = bool(line)
+            self._waiting.append(b"\r\x1b[K" + line.encode(errors="replace"))
+            self.flush()
 
     def flush(self) -> None:
         """Writes what can be written now."""
@@ -89,6 +98,7 @@ class Env:
     stdout: int = 1
     stderr: LineWriter = field(default_factory=lambda: LineWriter(2))
     stdout_is_terminal: bool = False
+    stderr_is_terminal: bool = False
     stdin_is_terminal: bool = False
     talk: Talk | None = None
     """Set by the command once it knows how loud it may be."""
@@ -106,6 +116,7 @@ class Env:
             stdout=CLOSED if sys.stdout is None else 1,
             stderr=LineWriter(CLOSED if sys.stderr is None else 2),
             stdout_is_terminal=sys.stdout is not None and os.isatty(1),
+            stderr_is_terminal=sys.stderr is not None and os.isatty(2),
             stdin_is_terminal=sys.stdin is not None and os.isatty(0),
         )
 

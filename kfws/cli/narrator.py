@@ -33,7 +33,7 @@ from kfws.protocol.session import (
     UNAUTHENTICATED,
 )
 
-__all__ = ["Narrator", "is_unknown"]
+__all__ = ["Narrator", "gap_in_words", "is_unknown"]
 
 # So many intervals of one feed and cause are told one by one; more are told as one.
 INTERVALS_TOLD = 3
@@ -70,7 +70,7 @@ class Narrator:
     def _tell(self, event: Event) -> None:
         match event:
             case Gap():
-                self._say("warning", "gap", _gap(event), event)
+                self._say("warning", "gap", gap_in_words(event), event)
             case Redial():
                 self._redials += 1
                 soon = event.delay_s < 0.05
@@ -171,7 +171,8 @@ def _stream(event: Gap | Duplicate | Restart | Stale | Resync | Silent | Refused
     return f"{event.feed} {event.product or ''}".rstrip()
 
 
-def _gap(gap: Gap) -> str:
+def gap_in_words(gap: Gap) -> str:
+    """What is missing, of which stream, and why."""
     what = f"gap: {_stream(gap)}"
     if gap.missing is None:
         since = "" if gap.first is None else f" from {gap.first} on"

@@ -48,6 +48,7 @@ __all__ = [
     "Stamp",
     "Strict",
     "Sync",
+    "Tapes",
     "Tick",
     "Timeout",
     "Until",
@@ -67,6 +68,14 @@ _END = "When to end"
 _TALK = "Messages (stderr)"
 
 
+Tapes = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="TAPE…",
+        help="Recordings: files (.ndjson, .gz, .zst), folders with such files, globs.",
+        show_default=False,
+    ),
+]
 EnvOption = Annotated[
     VenueName | None,
     typer.Option(

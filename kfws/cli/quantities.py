@@ -9,10 +9,12 @@ from typing import NoReturn
 
 from kfws.errors import UsageError
 
-__all__ = ["age", "duration_s", "moment_ms", "size_bytes", "time_or_size"]
+__all__ = ["age", "duration_s", "moment_ms", "size_bytes", "size_text", "time_or_size"]
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _POWERS = {"": 0.0, "k": 1.0, "m": 2.0, "g": 3.0, "t": 4.0}
+
+_UNITS = ("B", "kB", "MB", "GB", "TB")
 
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 _PART = re.compile(rf"({_NUMBER})(ms|s|m|h|d)")
@@ -86,6 +88,14 @@ def time_or_size(typed: str) -> tuple[float | None, int | None]:
         else:
             _refuse(typed, "a time, a size or one of each", "1h, 256MB or 1h,256MB")
     return seconds, size
+
+
+def size_text(size: float) -> str:
+    """A size in bytes for people: ``640 B``, ``1.2 MB``, ``35 GB``; powers of 1000."""
+    power = 0
+    while size >= 1000 and power < len(_UNITS) - 1:
+        size, power = size / 1000, power + 1
+    return f"{size:.1f} {_UNITS[power]}" if power and size < 10 else f"{size:.0f} {_UNITS[power]}"
 
 
 def _refuse(typed: str, what: str, examples: str) -> NoReturn:

@@ -3,7 +3,7 @@
 import os
 import signal
 
-__all__ = ["leave_on_signals", "leaving_signals"]
+__all__ = ["leave_on_signals", "leaving_signals", "raise_on_signals"]
 
 
 def leaving_signals() -> list[signal.Signals]:
@@ -17,3 +17,14 @@ def leave_on_signals() -> None:
     """Leaves at once on each of them, while there is nothing to flush."""
     for each in leaving_signals():
         signal.signal(each, lambda signum, _frame: os._exit(128 + signum))
+
+
+def raise_on_signals() -> None:
+    """Raises Interrupted on each of them, for a job that has something to clear away."""
+    from kfws.errors import Interrupted
+
+    def leave(signum: int, frame: object) -> None:
+        raise Interrupted(signum)
+
+    for each in leaving_signals():
+        signal.signal(each, leave)

@@ -5,36 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from kfws.protocol.delays import Delays
 from kfws.protocol.events import Broken, Data, Duplicate, Event, Gap, Opened, Refused, Restart
 
-__all__ = ["Delays", "Totals"]
-
-SAMPLES_KEPT = 8192
-
-
-class Delays:
-    """Samples of a run of any length: when there are too many, every other one goes."""
-
-    def __init__(self) -> None:
-        self._samples: list[int] = []
-        self._every = 1
-        self._count = 0
-
-    def add(self, delay: int) -> None:
-        self._count += 1
-        if self._count % self._every:
-            return
-        self._samples.append(delay)
-        if len(self._samples) >= SAMPLES_KEPT:
-            del self._samples[::2]
-            self._every *= 2
-
-    def percentile(self, percent: float) -> int | None:
-        """The delay below which so many of a hundred stay; None without samples."""
-        if not self._samples:
-            return None
-        ordered = sorted(self._samples)
-        return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
+__all__ = ["Totals"]
 
 
 class Totals:

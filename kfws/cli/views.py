@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 from kfws.cli.env import Env
 from kfws.cli.plan import Look, Plan
 from kfws.cli.talk import Talk
 from kfws.cli.terminal import TerminalOutlet
+from kfws.products_cache import Products, decimals
 from kfws.sinks.columns import BOARD
 from kfws.sinks.display import Display, View
 from kfws.sinks.paint import Paint
@@ -17,14 +19,19 @@ from kfws.sinks.status import Status
 __all__ = ["on_terminal", "views_of"]
 
 
-def views_of(plan: Plan, env: Env) -> list[View]:
+def views_of(plan: Plan, env: Env, listed: Products | None) -> list[View]:
     """Feeds whose messages say what is stand as boards, books as ladders; all others roll above
-    them, and so do the messages of books where not all of them are wanted."""
+    them, and so do the messages of books where not all of them are wanted.
+
+    ``listed``: what is known of products without asking the venue.
+    """
     from kfws.sinks.board import Board
     from kfws.sinks.ladder import Ladder
     from kfws.sinks.roll import Roll
 
     paint, zone = Paint(env.color(plan.color)), env.zone(plan.utc)
+    rows = listed.rows if listed else ()
+    places = {each.id: found for each, _ in rows if (found := decimals(each)) is not None}
     views: list[View] = []
     standing = {*BOARD, "book"} if _shows_books(plan) else {*BOARD}
     rolling = tuple(feed for feed in plan.feeds if feed not in standing)
@@ -52,6 +59,7 @@ def views_of(plan: Plan, env: Env) -> list[View]:
                     order=plan.products,
                     sort=plan.sort,
                     fields=plan.fields,
+                    places=places,
                 )
             )
     return views
@@ -65,9 +73,8 @@ def _shows_books(plan: Plan) -> bool:
 
 def on_terminal(views: Sequence[View], plan: Plan, env: Env, talk: Talk) -> TerminalOutlet:
     """The views on stdout, with a status line, and what is said above them."""
-    status = Status(
-        venue=plan.venue or plan.url, asked=_asked(plan), paint=Paint(env.color(plan.color))
-    )
+    venue = plan.venue or urlsplit(plan.url).netloc
+    status = Status(venue=venue, asked=_asked(plan), paint=Paint(env.color(plan.color)))
     return TerminalOutlet(
         env.stdout,
         Display(views, status),

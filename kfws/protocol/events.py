@@ -16,6 +16,7 @@ from typing import Any, Literal
 import msgspec
 
 __all__ = [
+    "BINARY",
     "BinaryFrame",
     "Broken",
     "Cause",
@@ -37,9 +38,13 @@ __all__ = [
     "Subscribed",
     "Tick",
     "describe",
+    "restore",
 ]
 
 Kind = Literal["snapshot", "delta"]
+
+BINARY = "binary frame"
+"""The reason of a Broken that carries one."""
 
 
 class BinaryFrame(bytes):
@@ -101,7 +106,8 @@ def _read_patiently(payload: bytes) -> dict[str, Any]:
 class Subscribed(Event, gc=False, kw_only=True):
     """The venue acknowledged a subscription, with all products that it named."""
 
-    payload: bytes
+    payload: bytes | None
+    """None of what a tape tells, here and below: tapes hold no control frames."""
     received_ns: int
     feed: str
     products: tuple[str, ...] = ()
@@ -175,7 +181,7 @@ class Gap(Event, gc=False, kw_only=True):
 class Duplicate(Event, gc=False, kw_only=True):
     """A message whose number came before: not passed on a second time, but in ``raw``."""
 
-    payload: bytes
+    payload: bytes | None
     received_ns: int
     feed: str
     product: str | None
@@ -356,3 +362,53 @@ def _text(payload: bytes) -> dict[str, str]:
         except UnicodeDecodeError:
             pass
     return {"payload": base64.b64encode(payload).decode(), "encoding": "base64"}
+
+
+# Where a field of the event has another name than the key.
+_FIELDS = {"at_ns": "received_ns", "product_id": "product", "product_ids": "products"}
+_KINDS: dict[object, type[Event]] = {
+    "subscribed": Subscribed,
+    "refused": Refused,
+    "notice": Notice,
+    "gap": Gap,
+    "duplicate": Duplicate,
+    "restart": Restart,
+    "stale": Stale,
+    "resync": Resync,
+    "silent": Silent,
+    "opened": Opened,
+    "closed": Closed,
+}
+
+
+def restore(own: dict[str, Any]) -> Event:
+    """The event that ``describe`` made this object of; of what is unknown a Report that is
+    described as the same object. Raises ValueError where it names no event or no moment."""
+    fields = {_FIELDS.get(key, key): value for key, value in own.items()}
+    try:
+        if own["kfws"] == "broken":
+            broken = msgspec.convert(fields | {"payload": b""}, Broken)
+            broken.payload = _payload(own)
+            return broken
+        if own["kfws"] == "notice" and own["event"] == "redial":
+            return msgspec.convert(fields | {"reason": own["message"]}, Redial)
+        return msgspec.convert({"payload": None, **fields}, _KINDS[own["kfws"]])
+    except (KeyError, ValueError, TypeError):
+        return _reported(own)
+
+
+def _reported(own: dict[str, Any]) -> Report:
+    name, at_ns = own.get("kfws"), own.get("at_ns")
+    if not isinstance(name, str) or not isinstance(at_ns, int):
+        raise ValueError("no event of a stream: it has no name, or no moment")
+    fields = {key: value for key, value in own.items() if key not in ("kfws", "at_ns")}
+    return Report(received_ns=at_ns, name=name, fields=fields)
+
+
+def _payload(own: dict[str, Any]) -> bytes:
+    """The opposite of ``_text``."""
+    text = str(own["payload"])
+    if "encoding" not in own:
+        return text.encode()
+    payload = base64.b64decode(text, validate=True)
+    return BinaryFrame(payload) if own["reason"] == BINARY else payload

@@ -156,6 +156,11 @@ class Sequences:
         self._due.pop(key, None)
         self._held = [each for each in self._held if each.key != key]
 
+    def restarted(self, feed: str, product: str | None) -> None:
+        """Somebody who knows says that the count begins anew: the next number proves nothing."""
+        self.tracks.get(feed, {}).pop(product, None)
+        self._before.pop((feed, product), None)
+
     def _interrupt(self, key: Key, last: int | None, from_ns: int, cause: Cause) -> None:
         """Remembers where a stream stood; an outage that goes on keeps its beginning."""
         ids = self._ids.get(key)

@@ -19,6 +19,7 @@ from kfws.errors import Refused as AllRefused
 from kfws.protocol import wire
 from kfws.protocol.auth import Credentials, signature
 from kfws.protocol.events import (
+    BINARY,
     BinaryFrame,
     Broken,
     Data,
@@ -527,7 +528,7 @@ class Session:
     def _judge(self, payload: bytes, received_ns: int) -> list[Event]:
         """The event of a frame that is not plain data of a known feed, and what follows from it."""
         if isinstance(payload, BinaryFrame):
-            return [Broken(payload=payload, received_ns=received_ns, reason="binary frame")]
+            return [Broken(payload=payload, received_ns=received_ns, reason=BINARY)]
         head = wire.read_head(payload)
         if isinstance(head, str):
             shown = wire.redact(payload) if self._secrets else payload

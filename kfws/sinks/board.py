@@ -66,9 +66,8 @@ class Trend:
     @property
     def direction(self) -> int:
         """1 when it rose, -1 when it fell, else 0."""
-        if len(self._samples) < 2:
-            return 0
-        return (self._samples[-1] > self._samples[0]) - (self._samples[-1] < self._samples[0])
+        shown = self._samples[-TREND_WIDEST:] or [0.0]
+        return (shown[-1] > shown[0]) - (shown[-1] < shown[0])
 
 
 class State:
@@ -160,13 +159,12 @@ class Line:
     """One row of the board: its cells, and the text that was made of them."""
 
     def __init__(
-        self, board: tuple[Column, ...], widths: list[int], places: int | None, zone: tzinfo
+        self, board: tuple[Column, ...], widths: list[int], places: int, zone: tzinfo
     ) -> None:
         self._columns = board
         self._widths = widths
         """Of the columns of the whole board; they grow with what stands in them."""
-        self._fixed = places
-        self._places = places or 0
+        self._places = places
         self._zone = zone
         self._trend = Trend()
         self._second = 0
@@ -205,8 +203,6 @@ class Line:
 
     def _has_finer_prices(self) -> bool:
         """Whether a price has more digits behind the point than any before it."""
-        if self._fixed is not None:
-            return False
         before = self._places
         for key in EXACT:
             if (token := self._row.get(key)) is not None:
@@ -339,7 +335,8 @@ class Board:
     """A view of one feed whose messages say what is.
 
     ``order``: products in the order asked for; ``sort``: the title or key of a column, with ``-``
-    in front the greatest first; ``places``: digits behind the point of prices, where known.
+    in front the greatest first; ``places``: digits behind the point of each product's prices,
+    where known; a price that has more shows them.
     """
 
     def __init__(
@@ -410,7 +407,7 @@ class Board:
             line = self._lines.get(key)
             if line is None:
                 line = self._lines[key] = Line(
-                    self._columns, self._widths, self._places.get(key), self._zone
+                    self._columns, self._widths, self._places.get(key, 0), self._zone
                 )
             line.update(row, at_ns)
 
@@ -477,10 +474,14 @@ class Board:
     def _styled(self, cell: Cell, place: int, width: int) -> str:
         text = self._cell(cell, place, width)
         if not cell.arrow:
-            return self._paint(cell.style or ("bold" if place == 0 else ""), text)
+            bare = text.rstrip()
+            styled = self._paint(cell.style or ("bold" if place == 0 else ""), bare)
+            return styled + " " * (len(text) - len(bare))
         style = "green" if cell.arrow == "▲" else "red"
         if cell.flashes:
-            return self._paint(f"bold reverse {style}", text)
+            # The price that matters most in full, the others so that one can still read.
+            strong = "bold reverse" if self._columns[place].rank <= 1 else "bold"
+            return self._paint(f"{strong} {style}", text)
         return text[:-1] + self._paint(style, text[-1])
 
 

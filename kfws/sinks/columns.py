@@ -6,13 +6,14 @@ digit is ever changed. A new feed is one row in ``_CSV`` and one in ``TABLE``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import msgspec
 from msgspec import Raw
 
+from kfws.protocol.events import Data
 from kfws.protocol.feeds import FEEDS
 
 __all__ = [
@@ -26,7 +27,10 @@ __all__ = [
     "csv_columns",
     "entries",
     "find",
+    "full_rows",
+    "known_keys",
     "named",
+    "names",
     "printable",
     "read",
     "rows",
@@ -90,6 +94,29 @@ def rows(message: Row, found: list[Row]) -> list[Row]:
     Nested objects with a known shape are flattened (``greeks.iv``).
     """
     return [_flat(message | entry) for entry in found or [{}]]
+
+
+def full_rows(data: Data, message_no: int, known: frozenset[str]) -> Iterator[Row]:
+    """The rows of a message with all of ``csv_columns``, as far as they have a value; keys that
+    are not ``known`` stand in ``extra`` as one object."""
+    message = read(data.payload)
+    found = entries(data.feed, message)
+    for row in rows(message, found):
+        unknown = [(key, row[key]) for key in row if key not in known]
+        row["received_ns"] = Raw(b"%d" % data.received_ns)
+        row["kind"] = Raw(b'"%b"' % data.kind.encode())
+        row["message_no"] = Raw(b"%d" % message_no)
+        row["extra"] = Raw(as_object(unknown)) if unknown else _NULL
+        yield row
+
+
+def known_keys(feed: str) -> frozenset[str]:
+    """The keys that have a column, and ``feed``, which each file has but one of. Our own columns
+    are not among them: the venue may use such keys one day."""
+    return frozenset((*csv_columns(feed)[3:-1], "feed"))
+
+
+_NULL = Raw(b"null")
 
 
 def entries(feed: str, message: Row) -> list[Row]:
@@ -199,12 +226,13 @@ def csv_columns(feed: str) -> tuple[str, ...]:
     return ("received_ns", "kind", "message_no", *_CSV.get(feed, ("product_id", "seq")), "extra")
 
 
-def _names(text: str) -> tuple[str, ...]:
+def names(text: str) -> tuple[str, ...]:
+    """The names in a text, which are apart by blanks and line ends."""
     return tuple(text.split())
 
 
 _GREEKS = tuple(f"greeks.{name}" for name in ("iv", "delta", "gamma", "theta", "vega", "rho"))
-_ORDERS = _names("""
+_ORDERS = names("""
         account instrument time last_update_time order_id cli_ord_id direction type qty filled
     limit_price stop_price reduce_only triggerSignal trailing_stop_options.max_deviation
     trailing_stop_options.unit is_cancel reason""")
@@ -212,7 +240,7 @@ _CSV: dict[str, tuple[str, ...]] = {
     "trade": ("product_id", "time", "seq", "side", "price", "qty", "type", "uid"),
     "book": ("product_id", "timestamp", "seq", "side", "price", "qty", "tickSize"),
     "ticker": (
-        *_names("""
+        *names("""
         product_id time bid ask bid_size ask_size last volume volumeQuote open high low change
         index markPrice premium openInterest funding_rate funding_rate_prediction
         relative_funding_rate relative_funding_rate_prediction next_funding_rate_time leverage tag
@@ -220,23 +248,23 @@ _CSV: dict[str, tuple[str, ...]] = {
         *_GREEKS,
     ),
     "ticker_lite": (
-        *_names("""
+        *names("""
         product_id bid ask change premium volume volumeQuote tag pair dtm
         maturityTime"""),
         *_GREEKS,
     ),
     "heartbeat": ("time",),
-    "fills": _names("""
+    "fills": names("""
         account username instrument time price qty buy seq remaining_order_qty order_id
         cli_ord_id fill_id fill_type fee_paid fee_currency taker_order_type order_type"""),
-    "open_positions": _names("""
+    "open_positions": names("""
         account timestamp seq instrument balance entry_price mark_price index_price pnl
         liquidation_threshold effective_leverage return_on_equity unrealized_funding
         initial_margin initial_margin_with_orders maintenance_margin pnl_currency
         max_fixed_leverage fill_time iv delta theta gamma vega rho"""),
     "open_orders": _ORDERS,
     "open_orders_verbose": _ORDERS,
-    "balances": _names("""
+    "balances": names("""
         account timestamp seq section name pair unit quantity value collateral_value available
         haircut conversion_spread balance cash_value balance_value portfolio_value initial_margin
         initial_margin_without_orders maintenance_margin pnl unrealized_funding total_unrealized
@@ -246,13 +274,13 @@ _CSV: dict[str, tuple[str, ...]] = {
         portfolio_margin_breakdown.net_position_delta
         portfolio_margin_breakdown.futures_maintenance_margin futures_cash_value
         futures_upnl_cash_value"""),
-    "account_balances_and_margins": _names("account seq name balance pnl funding pv am im mm"),
-    "account_log": _names("""
+    "account_balances_and_margins": names("account seq name balance pnl funding pv am im mm"),
+    "account_log": names("""
         id date asset contract info booking_uid margin_account collateral execution old_balance
         new_balance old_average_entry_price new_average_entry_price trade_price mark_price
         realized_pnl fee funding_rate realized_funding conversion_spread_percentage
         liquidation_fee"""),
-    "notifications_auth": _names("id type priority note effective_time expected_downtime_minutes"),
+    "notifications_auth": names("id type priority note effective_time expected_downtime_minutes"),
 }
 
 
@@ -424,7 +452,7 @@ TABLE: dict[str, tuple[Column, ...]] = {
 
 # ── boards: one row per thing that has a state; which columns go first is said by their rank ──
 
-_TREND = Column("TREND", ("last", "bid"), 8, "trend", 3)
+_TREND = Column("TREND", ("last", "bid"), 12, "trend", 3)
 _SPREAD = Column("SPREAD", ("bid", "ask"), 6, "spread", 7)
 _BOARD_ORDERS = (
     Column("PRODUCT", ("instrument",), 7, "text"),

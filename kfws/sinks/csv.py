@@ -25,9 +25,7 @@ class Csv:
 
     def __init__(self, *, feed: str, fields: tuple[str, ...] = ()) -> None:
         self._columns = fields or columns.csv_columns(feed)
-        # Without the three columns of ours and extra: the venue may use such keys one day. Its
-        # feed is fixed, and kind says whether it was a snapshot.
-        self._known = frozenset((*columns.csv_columns(feed)[3:-1], "feed"))
+        self._known = columns.known_keys(feed)
         self._header = ",".join(_quoted(name) for name in self._columns) + "\n"
         self._messages = 0
 
@@ -39,19 +37,7 @@ class Csv:
 
     def _rows(self, data: Data) -> Iterator[str]:
         self._messages += 1
-        whole = {
-            "received_ns": Raw(b"%d" % data.received_ns),
-            "kind": Raw(b'"%b"' % data.kind.encode()),
-            "message_no": Raw(b"%d" % self._messages),
-            "extra": Raw(b"null"),
-        }
-        message = columns.read(data.payload)
-        entries = columns.entries(data.feed, message)
-        for row in columns.rows(message, entries):
-            unknown = [(key, row[key]) for key in row if key not in self._known]
-            row |= whole
-            if unknown:
-                row["extra"] = Raw(columns.as_object(unknown))
+        for row in columns.full_rows(data, self._messages, self._known):
             yield ",".join([_cell(row.get(name)) for name in self._columns]) + "\n"
 
 

@@ -6,11 +6,13 @@ crash cuts is the last one, so at most the text behind its last flushed block is
 
 from __future__ import annotations
 
+import glob
 import gzip
 import os
+import re
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple, Protocol
 
@@ -22,13 +24,29 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-__all__ = ["Compression", "Compressor", "compression_of", "read_lines", "seal", "take_up"]
+__all__ = [
+    "Compression",
+    "Compressor",
+    "Damage",
+    "Reader",
+    "compression_of",
+    "find",
+    "first_ns",
+    "read_lines",
+    "seal",
+    "take_up",
+]
 
 Compression = Literal["gz", "zst"]
 
-_MAGICS: dict[Compression, bytes] = {"gz": b"\x1f\x8b", "zst": b"\x28\xb5"}
-_MAGIC = {begin: compression for compression, begin in _MAGICS.items()}
+# What a frame begins with: enough of it that compressed text seldom looks like it by chance.
+_BEGINS: dict[Compression, bytes] = {"gz": b"\x1f\x8b\x08", "zst": b"\x28\xb5\x2f\xfd"}
+_MAGIC = {begins[:2]: compression for compression, begins in _BEGINS.items()}
 _BLOCK = 1 << 16
+_PIECE = 1 << 20
+# The venue's frames end at 16 MB; what is longer is no line, and not kept in memory.
+_LINE_MOST = 1 << 25
+_TAPE = re.compile(r"\.ndjson(\.gz|\.zst)?(\.open)?$")
 # A checksum lets a reader tell rot from truth; gzip always has one.
 _OPTIONS = {int(zstd.CompressionParameter.checksum_flag): 1}
 
@@ -70,32 +88,140 @@ class Compressor:
         return self._zst.flush(self._zst.FLUSH_FRAME)
 
 
-def read_lines(path: Path) -> Iterator[bytes]:
-    """The lines of a file with their line ends, plain or compressed as its first bytes say.
+def find(names: Iterable[str]) -> list[Path]:
+    """The tapes that are named: files, folders with all tapes below, globs; the oldest first.
 
-    A last line without a line end is a torn one. Raises OutputError when the file cannot be
-    read or is damaged; a compressed file that only ends too early ends the lines.
+    Raises OutputError where a name finds nothing.
     """
-    try:
-        with path.open("rb") as file:
-            compression = _MAGIC.get(file.read(2))
-            file.seek(0)
-            if compression is None:
-                yield from file
+    found: dict[Path, None] = {}
+    for name in names:
+        paths = [Path(name)] if Path(name).exists() else sorted(map(Path, _glob(name)))
+        tapes = [tape for path in paths for tape in (_below(path) if path.is_dir() else [path])]
+        if not tapes:
+            what = f"no tape in {name}" if paths else f"there is no {name}"
+            raise OutputError(what, hint="name a tape, a folder with tapes or a glob")
+        found |= dict.fromkeys(tapes)
+    return sorted(found, key=lambda path: (first_ns(path) or 0, path))
+
+
+def _glob(name: str) -> list[str]:
+    found = glob.glob(name, recursive=True)  # noqa: PTH207  # Path.glob takes no absolute ones
+    return [path for path in found if not path.endswith(".torn")]
+
+
+def _below(folder: Path) -> list[Path]:
+    return sorted(each for each in folder.rglob("*") if each.is_file() and _TAPE.search(each.name))
+
+
+def first_ns(path: Path) -> int | None:
+    """The moment of a tape's first line that has one. Raises OutputError."""
+    for batch in Reader(path, damages=[]).batches():
+        for each in batch:
+            if (moment := line.moment_of(each)) is not None:
+                return moment
+    return None
+
+
+class Damage(NamedTuple):
+    """A part of a compressed file that is not what was written: bytes from, and up to."""
+
+    start: int
+    end: int
+
+
+class Reader:
+    """A tape on its way in: batches of whole lines, plain or compressed as its first bytes say.
+
+    Bounded in memory, whatever the file holds. ``start`` is the byte where a line begins, or
+    in a compressed file a frame. Where the file is damaged OutputError is raised; but with
+    ``damages`` the place is put there, and reading goes on at the next frame.
+    """
+
+    def __init__(self, path: Path, *, start: int = 0, damages: list[Damage] | None = None) -> None:
+        self.path = path
+        self.position = start
+        """How much of the file has been taken in."""
+        self.compression: Compression | None = None
+        self.frames = 0
+        """Compressed frames that were whole, their checksums right."""
+        self.torn = b""
+        """The last line if it has no line end, once all is read."""
+        self.is_cut = False
+        """Whether a compressed file ends within a frame, once all is read."""
+        self._start = start
+        self._damages = damages
+
+    def batches(self) -> Iterator[list[bytes]]:
+        """The lines without their line ends. Raises OutputError when the file cannot be read."""
+        parts: list[bytes] = []
+        for text in self._texts():
+            if text is None or sum(map(len, parts)) > _LINE_MOST:
+                # What begins ahead of a damage does not go on behind it.
+                if parts:
+                    yield [b"".join(parts)]
+                parts = []
+            first, *more = (text or b"").split(b"\n")
+            parts.append(first)
+            if more:
+                *whole, last = b"".join(parts), *more
+                parts = [last]
+                yield whole
+        self.torn = b"".join(parts)
+
+    def _texts(self) -> Iterator[bytes | None]:
+        """The text piece by piece; None where some of it is missing."""
+        try:
+            with self.path.open("rb") as file:
+                self.compression = _MAGIC.get(file.read(2))
+                file.seek(self._start)
+                if self.compression is None:
+                    while text := file.read(_PIECE):
+                        self.position += len(text)
+                        yield text
+                else:
+                    yield from self._unpacked(file, self.compression)
+        except OSError as error:
+            raise OutputError(f"cannot read {self.path}: {error.strerror}") from error
+
+    def _unpacked(self, file: BinaryIO, compression: Compression) -> Iterator[bytes | None]:
+        start, size = self._start, os.fstat(file.fileno()).st_size
+        while True:
+            try:
+                for piece in _pieces(file, compression, self.path, start):
+                    self.position = file.tell()
+                    self.is_cut = piece.end is None
+                    self.frames += piece.end is not None
+                    start = piece.start if piece.end is None else piece.end
+                    yield piece.text
+            except OutputError:
+                if self._damages is None:
+                    raise
+                end = _next_frame(file, compression, start + 1)
             else:
-                yield from _split(piece.text for piece in _pieces(file, compression, path))
-    except OSError as error:
-        raise OutputError(f"cannot read {path}: {error.strerror}") from error
+                if not self.is_cut or self._damages is None:
+                    return
+                # A wrong length may have swallowed what stands behind it.
+                end = _next_frame(file, compression, start + 1)
+                if end >= size:
+                    return
+            self._damages.append(Damage(start, end))
+            self.is_cut = False
+            yield None
+            start = file.seek(end)
 
 
-def _split(texts: Iterator[bytes]) -> Iterator[bytes]:
-    rest = b""
-    for text in texts:
-        *whole, rest = (rest + text).split(b"\n")
-        for each in whole:
+def read_lines(path: Path) -> Iterator[bytes]:
+    """The lines of a file with their line ends; a torn last line has none.
+
+    Raises OutputError when the file cannot be read or is damaged; a compressed file that only
+    ends too early ends the lines.
+    """
+    reader = Reader(path)
+    for batch in reader.batches():
+        for each in batch:
             yield each + b"\n"
-    if rest:
-        yield rest
+    if reader.torn:
+        yield reader.torn
 
 
 # ── compressed files, frame by frame ──
@@ -106,7 +232,7 @@ class _Decompressor(Protocol):
     def eof(self) -> bool: ...
     @property
     def unused_data(self) -> bytes: ...
-    def decompress(self, data: bytes, /) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
 
 
 class _Piece(NamedTuple):
@@ -121,27 +247,68 @@ def _decompressor(compression: Compression) -> _Decompressor:
     return zlib.decompressobj(wbits=31) if compression == "gz" else zstd.ZstdDecompressor()
 
 
-def _pieces(file: BinaryIO, compression: Compression, path: Path) -> Iterator[_Piece]:
-    """The text of a compressed file, piece by piece. Raises OutputError where it is damaged."""
-    start = position = 0
+def _pieces(
+    file: BinaryIO, compression: Compression, path: Path, start: int = 0
+) -> Iterator[_Piece]:
+    """The text of a compressed file from the frame at ``start`` on, where the file stands.
+
+    Raises OutputError where it is damaged.
+    """
+    position = start
     frame = _decompressor(compression)
     try:
         while block := file.read(_BLOCK):
             position += len(block)
             while block:
-                text = frame.decompress(block)
+                for text in _unpack(frame, block):
+                    end = position - len(frame.unused_data) if frame.eof else None
+                    yield _Piece(text, start, end)
                 if not frame.eof:
-                    yield _Piece(text, start, None)
                     break
                 block = frame.unused_data
-                end = position - len(block)
-                yield _Piece(text, start, end)
-                start, frame = end, _decompressor(compression)
+                start, frame = position - len(block), _decompressor(compression)
     except (zlib.error, zstd.ZstdError) as error:
         raise OutputError(
             f"{path} is damaged in the frame at byte {start}",
             hint="move it aside, or choose another name",
         ) from error
+
+
+def _unpack(frame: _Decompressor, block: bytes) -> Iterator[bytes]:
+    """What a block gives, in pieces: a few bytes may hold a mountain of text."""
+    text = frame.decompress(block, _PIECE)
+    while len(text) == _PIECE and not frame.eof:
+        yield text
+        # zlib hands back what it has not taken yet, zstd keeps it.
+        text = frame.decompress(getattr(frame, "unconsumed_tail", b""), _PIECE)
+    yield text
+
+
+def _next_frame(file: BinaryIO, compression: Compression, position: int) -> int:
+    """Where the next frame begins that can be read, at least in part; else the end of the file."""
+    begins = _BEGINS[compression]
+    block = b""
+    while True:
+        found = block.find(begins)
+        if found < 0:
+            position += max(0, len(block) + 1 - len(begins))
+            file.seek(position)
+            block = file.read(_BLOCK)
+            if len(block) < len(begins):
+                return position + len(block)
+        elif _can_be_read(file, compression, position + found):
+            return position + found
+        else:
+            position, block = position + found + 1, block[found + 1 :]
+
+
+def _can_be_read(file: BinaryIO, compression: Compression, position: int) -> bool:
+    """Whether it is no chance that the bytes look like the beginning of a frame."""
+    file.seek(position)
+    try:
+        return bool(_decompressor(compression).decompress(file.read(_BLOCK), _BLOCK))
+    except (zlib.error, zstd.ZstdError):
+        return False
 
 
 # ── taking up ──
@@ -161,7 +328,7 @@ def take_up(
     if compression is None:
         return _take_up_plain(file, path, own)
     begin = file.read(2)
-    if not own and _MAGIC.get(begin) != compression and _MAGICS[compression][:1] != begin:
+    if not own and _MAGIC.get(begin) != compression and _BEGINS[compression][:1] != begin:
         raise _no_tape(path)
     file.seek(0)
     return _take_up_frames(file, path, compression, own)
@@ -226,7 +393,7 @@ def _text_from(file: BinaryIO, compression: Compression, start: int) -> bytes:
     text = bytearray()
     while not frame.eof and (block := file.read(_BLOCK)):
         try:
-            text += frame.decompress(block)
+            text += b"".join(_unpack(frame, block))
         except (zlib.error, zstd.ZstdError):
             return bytes(text) + _last_words(file, compression, start, file.tell() - len(block))
     return bytes(text)
@@ -237,11 +404,12 @@ def _last_words(file: BinaryIO, compression: Compression, start: int, good: int)
     file.seek(start)
     frame = _decompressor(compression)
     while (left := good - file.tell()) > 0:
-        frame.decompress(file.read(min(left, _BLOCK)))
+        for _ in _unpack(frame, file.read(min(left, _BLOCK))):
+            pass
     text = bytearray()
     try:
         while byte := file.read(1):
-            text += frame.decompress(byte)
+            text += b"".join(_unpack(frame, byte))
     except (zlib.error, zstd.ZstdError):
         pass
     return bytes(text)

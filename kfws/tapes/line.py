@@ -14,7 +14,7 @@ import orjson
 
 from kfws.protocol.events import Data
 
-__all__ = ["HEADER", "Frame", "one_line", "read", "stamp", "write"]
+__all__ = ["HEADER", "Frame", "is_begun", "moment_of", "one_line", "read", "stamp", "write"]
 
 HEADER = b'{"kfws":"header"'
 """How every tape begins."""
@@ -22,6 +22,7 @@ HEADER = b'{"kfws":"header"'
 _OWN = b'{"kfws":'
 # 19 digits reach to the year 2286; more is no moment in nanoseconds.
 _STAMP = re.compile(rb'([ \t]*)\{"received_ns":(\d{1,19})(,?)')
+_MOMENT = re.compile(rb'[ \t]*\{(?:"kfws":"[^"]*","at_ns"|"received_ns"):(\d{1,19})[,}]')
 _BREAKS = bytes.maketrans(b"\r\n", b"  ")
 
 
@@ -67,3 +68,15 @@ def read(line: bytes) -> Frame | dict[str, Any]:
     if found is None:
         raise ValueError("no line of a tape: it does not begin with received_ns or kfws")
     return Frame(found[1] + b"{" + line[found.end() :], int(found[2]))
+
+
+def moment_of(line: bytes) -> int | None:
+    """When a line came, in nanoseconds; None of what is no line of a tape."""
+    found = _MOMENT.match(line)
+    return None if found is None else int(found[1])
+
+
+def is_begun(text: bytes) -> bool:
+    """Whether a torn line may be the beginning of a tape's line; nothing at all may."""
+    begins = (_OWN, b'{"received_ns":')
+    return any(text.startswith(begin) or begin.startswith(text) for begin in begins)

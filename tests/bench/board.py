@@ -66,7 +66,7 @@ def cost(seconds: int, lines: int, *, products: int = PRODUCTS) -> float:
 
 def main() -> int:
     print(f"board, {PRODUCTS} products, {PER_SECOND:,} messages a second, {DRAWINGS} drawings")
-    for lines in (24, 50, PRODUCTS + 4):
+    for lines in (24, 50, 100, PRODUCTS + 4):
         shares = sorted(cost(5, lines) * 100 for _ in range(3))
         told = " / ".join(f"{share:.1f}" for share in shares)
         print(f"  {lines:4} lines: {told} % of one core (min / median / max)")

@@ -728,6 +728,32 @@ def test_a_buffer_holds_a_frame_at_least() -> None:
     assert "--buffer 64 is 64 bytes" in refused(buffer="64")
 
 
+# How it looks
+
+
+@pytest.mark.parametrize("sort", ["last", "-24h", "24H", "change", "-openInterest", "open int"])
+def test_rows_can_be_sorted_by_a_title_or_a_key(sort: str) -> None:
+    assert planned(sort=sort, terminal=True).sort == sort
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"terminal": False},
+        {"terminal": True, "format": Format.csv},
+        {"terminal": True, "feeds": "trade"},
+        {"terminal": True, "outputs": ["x.csv"]},
+    ],
+)
+def test_only_a_live_table_can_be_sorted(options: dict[str, Any]) -> None:
+    assert refused(sort="last", **options).startswith("--sort orders the rows of a live table")
+
+
+def test_an_unknown_column_to_sort_by_is_named_with_those_that_are() -> None:
+    sentence = refused(sort="-colour", terminal=True)
+    assert sentence.startswith("--sort -colour: there is no such column; columns: product, last,")
+
+
 # Books
 
 

@@ -30,6 +30,7 @@ from kfws.protocol.events import (
     Subscribed,
     Tick,
     describe,
+    restore,
 )
 from tests.frames_of import frames
 
@@ -230,3 +231,70 @@ def test_any_broken_payload_can_be_had_back_from_its_description(
         assert base64.b64decode(found["payload"]) == payload
     else:
         assert found["payload"].encode() == payload
+
+
+# And back, as a tape is played again
+
+
+WITHOUT_FRAMES: list[Event] = [
+    *(event for event, _ in DESCRIBED if not isinstance(event, Report)),
+    GAP,
+    Redial(received_ns=AT, reason="it broke off", failed=2, delay_s=1.25, connection=3),
+    Duplicate(payload=None, received_ns=AT, feed="trade", product="PF_A", seq=7),
+    Restart(received_ns=AT, feed="trade", product="PF_A", last=9, seq=2, from_ns=1, to_ns=AT),
+    Stale(received_ns=AT, feed="book", product="PF_A"),
+    Resync(received_ns=AT, feed="book", product="PF_A", seq=None, stale_ns=5),
+    Silent(received_ns=AT, feed="ticker", product=None, reason="silent for 60 s"),
+    Broken(payload=b"{", received_ns=AT, reason="not JSON"),
+    Broken(payload=b"\xff", received_ns=AT, reason="not UTF-8"),
+    Broken(payload=BinaryFrame(b"{}"), received_ns=AT, reason="binary frame"),
+]
+
+
+@pytest.mark.parametrize("event", WITHOUT_FRAMES, ids=lambda event: type(event).__name__)
+def test_an_event_is_restored_from_what_it_is_described_as(event: Event) -> None:
+    described = describe(event)
+    assert described is not None
+    restored = restore(described)
+    assert type(restored) is type(event)
+    assert describe(restored) == described
+
+
+def test_a_binary_frame_is_restored_as_one() -> None:
+    described = describe(Broken(payload=BinaryFrame(b"{}"), received_ns=AT, reason="binary frame"))
+    restored = restore(described or {})
+    assert isinstance(restored, Broken)
+    assert restored.is_binary
+
+
+def test_a_healed_gap_is_restored_healed() -> None:
+    gap = Gap(
+        received_ns=9, feed="trade", product=None, first=None, last=None, missing=2,
+        cause="venue", from_ns=1, to_ns=8, healed_by="snapshot",
+    )  # fmt: skip
+    assert restore(describe(gap) or {}) == gap
+
+
+ODD: list[dict[str, Any]] = [
+    {"kfws": "totals", "at_ns": AT, "messages": 3},
+    {"kfws": "of tomorrow", "at_ns": AT, "feed": "book"},
+    {"kfws": "gap", "at_ns": AT, "feed": "book"},
+    {"kfws": "gap", "at_ns": AT, **STREAM, **NUMBERS, **TIMES, "cause": "of tomorrow"},
+    {"kfws": "broken", "at_ns": AT, "reason": "not JSON"},
+    {"kfws": "broken", "at_ns": AT, "reason": "binary frame", "payload": "?", "encoding": "base64"},
+    {"kfws": "notice", "at_ns": AT, "event": "redial", "message": "no", "failed": "often"},
+    {"kfws": "opened", "at_ns": AT, "connection": None, "url": 1},
+]
+
+
+@pytest.mark.parametrize("own", ODD)
+def test_what_nobody_knows_is_reported_as_it_stands(own: dict[str, Any]) -> None:
+    restored = restore(own)
+    assert isinstance(restored, Report)
+    assert describe(restored) == own
+
+
+@pytest.mark.parametrize("own", [{}, {"kfws": "gap"}, {"kfws": 1, "at_ns": 1}, {"kfws": []}])
+def test_an_object_without_name_or_moment_is_no_event(own: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="no event"):
+        restore(own)

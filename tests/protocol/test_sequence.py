@@ -350,6 +350,16 @@ def test_a_time_in_which_we_stood_still_is_unprovable_but_for_numbers() -> None:
     assert (gap.feed, gap.cause, gap.from_ns, gap.to_ns) == ("ticker", "suspended", 3, 9)
 
 
+def test_behind_a_restart_that_was_told_there_is_no_gap() -> None:
+    listener = Listener().hear(delta("book", 5))
+    listener.audit.restarted("book", P)
+    listener.audit.restarted("trade", P)
+    listener.hear(delta("book", 900)).reconnect()
+    listener.audit.restarted("book", P)
+    assert listener.hear(delta("book", 7)).said == []
+    assert listener.audit.moments == []
+
+
 def test_the_end_names_what_is_still_open() -> None:
     listener = Listener().hear(delta("book", 5), delta("book", 7), delta("trade", 1))
     ticker = Data(b"{}", 0, "ticker", "delta", P, None, None)

@@ -377,6 +377,7 @@ def test_echoed_keys_and_signatures_are_overwritten_at_equal_length() -> None:
     echo = request.replace('"subscribe"', '"subscribed"').encode()
     event = only(session, echo)
     assert isinstance(event, Subscribed)
+    assert event.payload is not None
     assert len(event.payload) == len(echo)
     secrets = [value for key, value in json.loads(request).items() if "_" in key and key != "feed"]
     assert not any(value.encode() in event.payload for value in secrets)

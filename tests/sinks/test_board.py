@@ -119,9 +119,11 @@ def test_a_product_has_one_precision_that_only_grows() -> None:
     assert (rows(shown)[0]["LAST"], rows(shown)[0]["MARK"]) == ("101.00▲", "101.12▲")
 
 
-def test_the_precision_of_the_products_list_counts_where_it_is_known() -> None:
+def test_the_precision_of_the_products_list_is_the_least_that_is_shown() -> None:
     shown = board("ticker", ticker(last=100.0), places={"PF_XBTUSD": 1})
     assert rows(shown)[0]["LAST"] == "100.0"
+    shown.take([ticker(last=100.25)])
+    assert rows(shown)[0]["LAST"] == "100.25▲"
 
 
 def test_an_empty_side_of_the_book_leaves_blanks() -> None:

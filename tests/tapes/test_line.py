@@ -75,3 +75,25 @@ def test_an_own_event_comes_back_as_its_object() -> None:
 def test_what_is_no_line_of_a_tape_is_said_so(text: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         line.read(text)
+
+
+@pytest.mark.parametrize(
+    ("written", "moment"),
+    [
+        (b'{"received_ns":17,"feed":"book"}', 17),
+        (b' {"received_ns":17}', 17),
+        (b'{"kfws":"header","at_ns":9}', 9),
+        (b'{"feed":"book"}', None),
+        (b"", None),
+    ],
+)
+def test_the_moment_of_a_line_is_read_from_its_beginning(
+    written: bytes, moment: int | None
+) -> None:
+    assert line.moment_of(written) == moment
+
+
+@pytest.mark.parametrize("text", [b"", b'{"kf', b'{"kfws":"head', b'{"received_ns":17'])
+def test_a_torn_line_is_told_by_its_beginning(text: bytes) -> None:
+    assert line.is_begun(text)
+    assert not line.is_begun(b"#" + text)

@@ -194,7 +194,7 @@ async def _run(plan: Plan, key: Credentials | None, env: Env, talk: Talk) -> Non
     async with AsyncExitStack() as stack:
         # Outputs first: a file that cannot be written is found before the venue is troubled.
         outlets = []
-        for output, outlet in _outlets(plan, env, talk):
+        for output, outlet in _outlets(plan, env, talk, listed):
             stack.callback(outlet.close)
             outlets.append((output, outlet))
         url, header = plan.url, _header(plan, env)
@@ -280,7 +280,9 @@ def _source(plan: Plan, url: str, key: Credentials | None, env: Env) -> Source:
     )
 
 
-def _outlets(plan: Plan, env: Env, talk: Talk) -> Iterator[tuple[Output, Outlet]]:
+def _outlets(
+    plan: Plan, env: Env, talk: Talk, listed: ProductsList
+) -> Iterator[tuple[Output, Outlet]]:
     """The outputs, opened. Raises OutputError, and UsageError where two are one by a link."""
     import asyncio
     import time
@@ -301,7 +303,7 @@ def _outlets(plan: Plan, env: Env, talk: Talk) -> Iterator[tuple[Output, Outlet]
 
     for output in plan.outputs:
         if output.path is None:
-            yield output, _on_stdout(output, plan, env, talk)
+            yield output, _on_stdout(output, plan, env, talk, listed)
             continue
         encoder = partial(_sink, output, plan, env)
         shelf = Shelf(_keeping(output, output.path, plan), encoder, tell)
@@ -337,11 +339,11 @@ def _ns(seconds: float | None) -> int | None:
     return None if seconds is None else round(seconds * 1e9)
 
 
-def _on_stdout(output: Output, plan: Plan, env: Env, talk: Talk) -> Outlet:
+def _on_stdout(output: Output, plan: Plan, env: Env, talk: Talk, listed: ProductsList) -> Outlet:
     if output.format is Format.table and env.can_draw:
         from kfws.cli.views import on_terminal, views_of
 
-        return on_terminal(views_of(plan, env), plan, env, talk)
+        return on_terminal(views_of(plan, env, listed.at_hand()), plan, env, talk)
     from kfws.cli.outlet import DescriptorOutlet
 
     return DescriptorOutlet(env.stdout, _sink(output, plan, env, plan.feeds[0]))

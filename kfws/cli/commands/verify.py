@@ -1,0 +1,272 @@
+"""``kfws verify``: what is on tapes, and what is missing there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kfws.cli import options
+from kfws.cli.choices import Format, LogFormat
+from kfws.cli.env import Env
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from kfws.tapes.audit import Audit, Stream, Tape
+
+__all__ = ["verify"]
+
+GAPS_SHOWN = 20
+
+_Strict = Annotated[
+    bool,
+    typer.Option("--strict", help="Status 7 also for duplicates, a torn tail, no clean end."),
+]
+_Format = Annotated[
+    Format,
+    typer.Option(
+        "-f", "--format", help="table, json, ndjson (all in one line); auto: table on a terminal."
+    ),
+]
+
+
+def verify(
+    context: typer.Context,
+    tapes: options.Tapes,
+    format: _Format = Format.auto,
+    strict: _Strict = False,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
+    log_format: options.LogFormatOption = LogFormat.text,
+    debug: options.Debug = False,
+) -> None:
+    """Say what is on tapes and what is missing: by number, by interval, by byte.
+
+    Status 7 when messages are missing that no snapshot lists, or lines were lost inside. What
+    nobody can prove is listed, status 0. Tapes that follow each other are one recording, tapes
+    that overlap are several: `kfws merge` makes one of them.
+
+    Examples:
+
+        kfws verify book.ndjson.zst
+
+        kfws verify tapes/ -f json | jq '.gaps[] | select(.healed | not)'
+    """
+    from kfws.cli.progress import Progress
+    from kfws.errors import UsageError
+    from kfws.tapes.audit import Audit
+    from kfws.tapes.files import find
+
+    env: Env = context.obj
+    talk = env.speak(verbose=verbose, quiet=quiet, debug=debug, log_format=log_format)
+    if format is Format.auto:
+        format = Format.table if env.stdout_is_terminal else Format.ndjson
+    if format not in (Format.table, Format.json, Format.ndjson):
+        raise UsageError(
+            f"verify has no -f {format.value}", hint="there are table, json and ndjson"
+        )
+    audit = Audit(find(tapes))
+    with Progress(env, "verifying", sum(each.bytes for each in audit.tapes)) as progress:
+        for done in audit.run():
+            progress.show(done, sum(each.messages for each in audit.tapes))
+    env.print(_as_table(audit) if format is Format.table else _as_json(audit, format))
+    doubts = [doubt for tape in audit.tapes for doubt in _doubts(tape)]
+    doubts += [doubt for stream in audit.streams for doubt in _doubts_of_stream(stream)]
+    for doubt in doubts:
+        talk.say("warning", "doubt", doubt)
+    _judge(audit, doubts if strict else [])
+
+
+def _judge(audit: Audit, doubts: Sequence[str]) -> None:
+    """Raises Incomplete where something is missing, or doubtful under --strict."""
+    from kfws.errors import Incomplete
+
+    faults = []
+    if audit.missing:
+        faults.append(f"{_count(audit.missing, 'message')} missing")
+    if audit.lost_inside:
+        faults.append("lines lost inside")
+    if faults:
+        raise Incomplete(
+            f"not complete: {', '.join(faults)}",
+            hint="another recording of the same time may have them: `kfws merge`",
+        )
+    if doubts:
+        raise Incomplete(f"{_count(len(doubts), 'doubt')}, and --strict was given")
+
+
+def _doubts(tape: Tape) -> Iterator[str]:
+    """What is odd about a file though nothing that was written is missing."""
+    if tape.is_torn:
+        what = (
+            f"its last {tape.torn_bytes} bytes are no whole line"
+            if tape.torn_bytes
+            else ("it ends within a compressed frame")
+        )
+        yield f"{tape.path} is torn: {what}"
+    elif not tape.ended:
+        yield f"{tape.path} has no clean end: it is being written, or its recorder was killed"
+    if tape.set_back:
+        yield f"{tape.path}: the clock went back {_count(tape.set_back, 'time')}"
+
+
+def _doubts_of_stream(stream: Stream) -> Iterator[str]:
+    name = f"{stream.feed} {stream.product or ''}".rstrip()
+    if stream.duplicates:
+        yield f"{name}: {_count(stream.duplicates, 'message')} twice"
+    if stream.untold:
+        yield f"{name}: of {stream.untold:,} missing the recorder said nothing"
+
+
+# ── for machines ──
+
+
+def _as_json(audit: Audit, format: Format) -> str:
+    import json
+
+    indent = 2 if format is Format.json else None
+    return json.dumps(audit.report(), indent=indent) + "\n"
+
+
+# ── for people ──
+
+
+def _as_table(audit: Audit) -> str:
+    tables = [_aligned(_tape_rows(audit.tapes))]
+    if audit.streams:
+        tables.append(_aligned(_stream_rows(audit.streams)))
+    if lines := [*_gap_lines(audit.streams)]:
+        tables.append("".join(line + "\n" for line in lines))
+    return "\n".join([*tables, _sum(audit)]) + "\n"
+
+
+def _gap_lines(streams: Sequence[Stream]) -> Iterator[str]:
+    """The worst first; what is proven to be nothing is left out."""
+    from kfws.cli.narrator import gap_in_words
+
+    found = [
+        (gap.healed, gap.missing is None, stream.recording, gap)
+        for stream in streams
+        for gap in stream.gaps
+        if gap.missing != 0
+    ]
+    found.sort(key=lambda each: each[:2])
+    several = _are_several(streams)
+    for _, _, recording, gap in found[:GAPS_SHOWN]:
+        yield f"recording {recording}: {gap_in_words(gap)}" if several else gap_in_words(gap)
+    more = sum(stream.gaps_more for stream in streams) + len(found[GAPS_SHOWN:])
+    if more:
+        yield f"… and {_count(more, 'gap')} more; -f json lists them"
+
+
+def _are_several(streams: Sequence[Stream]) -> bool:
+    return len({stream.recording for stream in streams}) > 1
+
+
+def _sum(audit: Audit) -> str:
+    streams = audit.streams
+    parts = [f"{audit.verdict}: {_count(sum(each.messages for each in audit.tapes), 'message')}"]
+    for name in ("missing", "healed"):
+        number = sum(getattr(each, name) for each in streams)
+        parts += [f"{number:,} {name}"] if number else []
+    unprovable = sum(each.unprovable for each in streams)
+    parts += [f"{_count(unprovable, 'interval')} unprovable"] if unprovable else []
+    return ", ".join(parts)
+
+
+def _tape_rows(tapes: Sequence[Tape]) -> Iterator[list[str]]:
+    several = len({tape.recording for tape in tapes}) > 1
+    recording = ["REC>"] if several else []
+    yield ["TAPE", *recording, "LINES>", "MESSAGES>", "CONNECTIONS>", "FRAMES>", "STATE"]
+    for tape in tapes:
+        frames = f"{tape.frames:,}" if tape.compression else "-"
+        counts = [f"{each:,}" for each in (tape.lines, tape.messages, tape.connections)]
+        recording = [str(tape.recording)] if several else []
+        yield [tape.path, *recording, *counts, frames, _state(tape)]
+
+
+def _state(tape: Tape) -> str:
+    parts = []
+    if tape.damages:
+        start = tape.damages[0].start
+        parts.append(f"damaged: {_count(len(tape.damages), 'frame')}, the first at byte {start:,}")
+    if tape.broken:
+        first = f", the first is {tape.broken_lines[0]:,}" if tape.broken_lines else ""
+        parts.append(f"{_count(tape.broken, 'broken line')}{first}")
+    if tape.is_torn:
+        parts.append("torn")
+    elif not tape.ended:
+        parts.append("no clean end")
+    return "; ".join(parts) or "whole"
+
+
+def _stream_rows(streams: Sequence[Stream]) -> Iterator[list[str]]:
+    """Columns that say nothing of any stream are left out."""
+    counts = [
+        (title, name) for title, name in _COUNTS if any(getattr(stream, name) for stream in streams)
+    ]
+    several = _are_several(streams)
+    head = ["FEED", "PRODUCT", *(["REC>"] if several else []), "MESSAGES>", "FIRST (UTC)", "LAST"]
+    yield [*head, "NUMBERS", *(f"{title}>" for title, _ in counts), "DELAY>", "VERDICT"]
+    for stream in streams:
+        row = [stream.feed, stream.product or "-"]
+        row += [str(stream.recording)] if several else []
+        row += [f"{stream.messages:,}", _clock(stream.first_ns, "%Y-%m-%d ")]
+        row += [_clock(stream.last_ns), _numbers(stream)]
+        row += [f"{getattr(stream, name):,}" for _, name in counts]
+        yield [*row, _delay(stream), stream.verdict]
+
+
+_COUNTS = (
+    ("MISSING", "missing"),
+    ("HEALED", "healed"),
+    ("UNPROVABLE", "unprovable"),
+    ("TWICE", "duplicates"),
+    ("BACK", "steps_back"),
+    ("RESTARTS", "restarts"),
+)
+
+
+def _clock(moment_ns: int, date: str = "") -> str:
+    from datetime import UTC, datetime
+
+    if not moment_ns:
+        return "-"
+    moment = datetime.fromtimestamp(min(moment_ns // 1_000_000, 10**14) / 1000, UTC)
+    return moment.strftime(f"{date}%H:%M:%S")
+
+
+def _numbers(stream: Stream) -> str:
+    if stream.first_seq is None or not stream.is_numbered:
+        return "-"
+    return f"{stream.first_seq}–{stream.last_seq}"
+
+
+def _delay(stream: Stream) -> str:
+    """Half of the messages took less than the first, all but 1 % less than the second."""
+    if stream.delay_p50_ms is None:
+        return "-"
+    return f"{stream.delay_p50_ms}/{stream.delay_p99_ms} ms"
+
+
+def _aligned(rows: Iterator[list[str]]) -> str:
+    """Rows as columns of even width; those whose title ends in ``>`` stand at the right."""
+    from kfws.sinks.columns import printable
+
+    found = [[printable(cell) for cell in row] for row in rows]
+    rights = [title.endswith(">") for title in found[0]]
+    found[0] = [title.removesuffix(">") for title in found[0]]
+    widths = [max(map(len, column)) for column in zip(*found, strict=True)]
+    return "".join(
+        "  ".join(
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(row, widths, rights, strict=True)
+        ).rstrip()
+        + "\n"
+        for row in found
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' if number != 1 else ''}"

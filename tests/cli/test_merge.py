@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kfws.tapes.files import read_lines
+from tests.cli.inside import run
+from tests.tapes.taping import AT, SECOND_NS, book, closed, header, opened, tape, totals
+
+END = AT + 60 * SECOND_NS
+
+
+def recorded(path: Path, *seqs: int) -> str:
+    venue = header(venue="sim", feeds=["book"], products=["PF_A"])
+    return str(tape(path, [venue, opened(), *map(book, seqs), closed(END), totals(END)]))
+
+
+@pytest.mark.parametrize("name", ["m.ndjson", "m.ndjson.gz", "m.ndjson.zst"])
+def test_the_end_line_says_what_is_missing_on_all_tapes(tmp_path: Path, name: str) -> None:
+    first, second = recorded(tmp_path / "a.ndjson", 1, 2, 6), recorded(tmp_path / "b.ndjson", 1, 3)
+    done = run("merge", first, second, "-o", str(tmp_path / name))
+    assert done.status == 0
+    assert done.err.endswith("; 1 copy left out\n")
+    head, *lines, end = [json.loads(line) for line in read_lines(tmp_path / name)]
+    assert (head["kfws"], head["venue"], head["feeds"]) == ("header", "sim", ["book"])
+    assert head["merged"] == [first, second]
+    assert [line["seq"] for line in lines if line.get("feed") == "book" and "seq" in line] == [
+        1,
+        2,
+        3,
+        6,
+    ]
+    assert (end["kfws"], end["missing"]) == ("totals", 2)
+    assert end["missing_on_all"] == [
+        {"feed": "book", "product_id": "PF_A", "first": 4, "last": 5, "missing": 2}
+    ]
+
+
+def test_what_was_merged_verifies_with_just_that_missing(tmp_path: Path) -> None:
+    recorded(tmp_path / "a.ndjson", 1, 2, 6)
+    recorded(tmp_path / "b.ndjson", 1, 3)
+    out = str(tmp_path / "m.ndjson.zst")
+    assert run("merge", str(tmp_path), "-o", out, "-q").status == 0
+    report = json.loads(run("verify", out).out)
+    [gap] = report["gaps"]
+    assert (gap["first"], gap["last"], report["missing"]) == (4, 5, 2)
+    assert report["tapes"][0]["ended"]
+
+
+def test_under_strict_missing_messages_end_with_7_and_the_tape_is_there(tmp_path: Path) -> None:
+    path = recorded(tmp_path / "a.ndjson", 1, 5)
+    done = run("merge", path, "-o", str(tmp_path / "m.ndjson"), "--strict")
+    assert done.status == 7
+    assert done.said[-1] == "kfws: 3 messages are missing on all tapes"
+    assert (tmp_path / "m.ndjson").exists()
+
+
+@pytest.mark.parametrize("out", ["-", "nats://x", "m.csv", "m"])
+def test_what_is_no_name_of_a_tape_is_refused(tmp_path: Path, out: str) -> None:
+    assert run("merge", recorded(tmp_path / "a.ndjson", 1), "-o", out).status == 2
+
+
+def test_a_tape_that_is_there_is_not_replaced(tmp_path: Path) -> None:
+    path = recorded(tmp_path / "a.ndjson", 1)
+    before = Path(path).read_bytes()
+    done = run("merge", path, "-o", path)
+    assert done.status == 8
+    assert Path(path).read_bytes() == before
+
+
+def test_damage_is_a_warning(tmp_path: Path) -> None:
+    path = Path(recorded(tmp_path / "a.ndjson", 1, 2))
+    path.write_bytes(path.read_bytes() + b"junk\n")
+    done = run("merge", str(path), "-o", str(tmp_path / "m.ndjson"))
+    assert done.status == 0
+    assert "1 broken lines" in done.said[0]

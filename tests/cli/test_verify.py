@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.inside import run
+from tests.tapes.taping import AT, SECOND_NS, book, closed, header, opened, tape, ticker, totals
+
+END = AT + 60 * SECOND_NS
+
+
+def recorded(path: Path, *seqs: int) -> str:
+    lines = [header(), opened(), ticker(AT), *map(book, seqs), closed(END), totals(END)]
+    return str(tape(path, lines))
+
+
+def test_a_complete_tape_gives_status_0(tmp_path: Path) -> None:
+    done = run("verify", recorded(tmp_path / "a.ndjson.zst", 1, 2, 3))
+    assert (done.status, done.err) == (0, "")
+    report = json.loads(done.out)
+    assert report["verdict"] == "no outage"
+    assert [(each["feed"], each["verdict"]) for each in report["streams"]] == [
+        ("book", "complete"),
+        ("ticker", "no outage"),
+    ]
+
+
+def test_missing_messages_give_status_7_and_are_listed_by_number(tmp_path: Path) -> None:
+    done = run("verify", recorded(tmp_path / "a.ndjson", 1, 2, 7))
+    assert done.status == 7
+    [gap] = json.loads(done.out)["gaps"]
+    assert (gap["feed"], gap["product_id"], gap["first"], gap["last"]) == ("book", "PF_A", 3, 6)
+    assert done.said[-1].startswith("kfws: not complete: 4 messages missing; ")
+
+
+def test_people_get_a_table(tmp_path: Path) -> None:
+    done = run("verify", recorded(tmp_path / "a.ndjson", 1, 2, 7), "-f", "table")
+    lines = done.out.decode().splitlines()
+    assert lines[1].split()[1:] == ["8", "4", "1", "-", "whole"]
+    [row] = [line.split() for line in lines if line.startswith("book")]
+    assert row[1:3] + row[6:] == ["PF_A", "3", "1–7", "4", "5/5", "ms", "incomplete"]
+    assert "gap: book PF_A 3–6: 4 messages missing (venue)" in lines
+    assert lines[-1] == "incomplete: 4 messages, 4 missing"
+
+
+def test_a_terminal_gets_the_table_without_being_asked(tmp_path: Path) -> None:
+    done = run("verify", recorded(tmp_path / "a.ndjson", 1), terminal=True)
+    assert done.out.startswith(b"TAPE")
+
+
+def test_many_gaps_are_listed_in_part(tmp_path: Path) -> None:
+    done = run("verify", recorded(tmp_path / "a.ndjson", *range(1, 101, 2)), "-f", "table")
+    assert b"\xe2\x80\xa6 and 29 gaps more; -f json lists them" in done.out
+
+
+def test_doubts_are_warnings_and_end_with_7_under_strict(tmp_path: Path) -> None:
+    path = Path(recorded(tmp_path / "a.ndjson", 1, 2, 2))
+    path.write_bytes(path.read_bytes()[:-5])
+    done = run("verify", str(path))
+    assert done.status == 0
+    assert done.said == [
+        f"kfws: {path} is torn: its last 41 bytes are no whole line",
+        "kfws: book PF_A: 1 message twice",
+    ]
+    strict = run("verify", str(path), "--strict")
+    assert strict.status == 7
+    assert strict.said[-1] == "kfws: 2 doubts, and --strict was given"
+
+
+def test_a_tape_that_is_still_written_has_no_clean_end(tmp_path: Path) -> None:
+    path = tape(tmp_path / "a.ndjson", [header(), opened(), book(1)])
+    done = run("verify", str(path))
+    assert done.status == 0
+    assert "no clean end" in done.err
+
+
+def test_damage_is_told_by_frame(tmp_path: Path) -> None:
+    path = Path(recorded(tmp_path / "a.ndjson.zst", *range(1, 300)))
+    content = bytearray(path.read_bytes())
+    content[40] ^= 255
+    path.write_bytes(content)
+    done = run("verify", str(path), "-f", "table")
+    assert done.status == 7
+    assert b"damaged: 1 frame, the first at byte 0" in done.out
+    assert "lines lost inside" in done.err
+
+
+def test_what_is_no_tape_gives_status_8(tmp_path: Path) -> None:
+    (tmp_path / "a.ndjson").write_bytes(b"a,b\n")
+    assert run("verify", str(tmp_path / "a.ndjson")).status == 8
+    assert run("verify", str(tmp_path / "none")).status == 8
+
+
+@pytest.mark.parametrize("format", ["csv", "raw"])
+def test_formats_that_make_no_sense_are_refused(tmp_path: Path, format: str) -> None:
+    done = run("verify", recorded(tmp_path / "a.ndjson", 1), "-f", format)
+    assert done.status == 2
+    assert done.said == [f"kfws: verify has no -f {format}; there are table, json and ndjson"]
+
+
+def test_several_recordings_are_numbered(tmp_path: Path) -> None:
+    recorded(tmp_path / "a.ndjson", 1, 5)
+    recorded(tmp_path / "b.ndjson", 1, 2)
+    lines = run("verify", str(tmp_path), "-f", "table").out.decode().splitlines()
+    assert [line.split()[1] for line in lines[:3]] == ["REC", "1", "2"]
+    assert "recording 1: gap: book PF_A 2–4: 3 messages missing (venue)" in lines
+
+
+def test_a_folder_is_all_tapes_in_it(tmp_path: Path) -> None:
+    recorded(tmp_path / "a.ndjson", 1)
+    recorded(tmp_path / "b.ndjson.gz", 1)
+    report = json.loads(run("verify", str(tmp_path)).out)
+    assert [Path(each["path"]).name for each in report["tapes"]] == ["a.ndjson", "b.ndjson.gz"]

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kfws.errors import UsageError
+from kfws.protocol.events import Closed, Data, Event, Gap, Opened
+from kfws.sources.merging import Merging
+from kfws.tapes.files import Reader
+from tests.tapes.taping import (
+    AT,
+    SECOND_NS,
+    book,
+    closed,
+    header,
+    opened,
+    snapshot,
+    subscribed,
+    tape,
+    ticker,
+    totals,
+)
+
+END = AT + 60 * SECOND_NS
+
+
+def recording(path: Path, *events: Event) -> Path:
+    return tape(path, [header(), opened(), *events, closed(END), totals(END)])
+
+
+def merged(*paths: Path) -> tuple[list[Event], Merging]:
+    merging = Merging([Reader(path, damages=[]) for path in paths])
+    return [event for _, events in merging.batches() for event in events], merging
+
+
+def numbers(events: Iterable[Event]) -> list[int | None]:
+    return [event.seq for event in events if type(event) is Data]
+
+
+def gaps(events: Iterable[Event]) -> list[tuple[int | None, int | None]]:
+    return [(event.first, event.last) for event in events if isinstance(event, Gap)]
+
+
+@given(
+    had=st.lists(st.sets(st.integers(1, 80)), min_size=2, max_size=3),
+    delays=st.lists(st.integers(0, 3_000_000_000), min_size=3, max_size=3),
+)
+def test_what_any_tape_has_is_there_once_and_in_order_and_the_rest_is_named(
+    tmp_path_factory: pytest.TempPathFactory, had: list[set[int]], delays: list[int]
+) -> None:
+    folder = tmp_path_factory.mktemp("tapes")
+    paths = [
+        recording(
+            folder / f"{name}.ndjson",
+            *(book(seq, AT + seq * 20_000_000 + delay) for seq in sorted({1, 80, *seqs})),
+        )
+        for name, (seqs, delay) in enumerate(zip(had, delays, strict=False))
+    ]
+    found, merging = merged(*paths)
+    union = {1, 80}.union(*had)
+    assert numbers(found) == sorted(union)
+    named = {seq for first, last in gaps(found) for seq in range(first or 0, (last or 0) + 1)}
+    assert named == set(range(1, 81)) - union
+    assert merging.copies == sum(len(seqs | {1, 80}) for seqs in had) - len(union)
+
+
+def test_the_first_copy_by_time_wins(tmp_path: Path) -> None:
+    early = recording(tmp_path / "a.ndjson", book(1, AT), book(2, AT + 20))
+    late = recording(tmp_path / "b.ndjson", book(1, AT + 5), book(2, AT + 10))
+    found, _ = merged(early, late)
+    moments = [event.received_ns for event in found if type(event) is Data]
+    assert moments == [AT, AT + 10]
+
+
+def test_a_tape_that_begins_in_the_middle_of_a_connection_takes_part(tmp_path: Path) -> None:
+    first = recording(tmp_path / "a.ndjson", ticker(AT + 1), book(1, AT + 2))
+    second = tape(tmp_path / "b.ndjson", [book(2, AT + 3), book(3, AT + 4)])
+    found, _ = merged(first, second)
+    assert numbers(found) == [None, 1, 2, 3]
+    assert [event.connection for event in found if isinstance(event, Opened)] == [1, 2]
+    assert gaps(found) == []
+
+
+def test_a_stream_without_numbers_is_taken_over_and_that_is_named(tmp_path: Path) -> None:
+    first = recording(
+        tmp_path / "a.ndjson",
+        subscribed(AT, "ticker", "PF_A"),
+        ticker(AT + 1),
+        closed(AT + SECOND_NS),
+    )
+    second = recording(
+        tmp_path / "b.ndjson",
+        subscribed(AT, "ticker", "PF_A"),
+        *(ticker(AT + number * SECOND_NS) for number in range(2, 5)),
+    )
+    found, _ = merged(first, second)
+    assert len(numbers(found)) == 4
+    assert [event.cause for event in found if isinstance(event, Gap)] == ["takeover"]
+
+
+def test_an_outage_to_the_end_of_all_is_told_and_another_is_not(tmp_path: Path) -> None:
+    outage = Gap(
+        received_ns=AT + 9, feed="book", product="PF_A", first=2, last=None, missing=None,
+        cause="outage", from_ns=AT, to_ns=AT + 9,
+    )  # fmt: skip
+    first = recording(tmp_path / "a.ndjson", book(1, AT), outage)
+    assert gaps(merged(first)[0]) == [(2, None)]
+    second = recording(tmp_path / "b.ndjson", book(1, AT), book(2, AT + 5), book(3, AT + 99))
+    assert gaps(merged(first, second)[0]) == []
+
+
+def test_a_killed_recorder_is_a_connection_that_ended(tmp_path: Path) -> None:
+    later = AT + 30 * SECOND_NS
+    path = tape(
+        tmp_path / "a.ndjson",
+        [header(), opened(), book(1, AT), header(later), opened(later), book(5, later + 1)],
+    )
+    found, _ = merged(path)
+    ends = [(event.connection, event.reason) for event in found if isinstance(event, Closed)]
+    assert ends == [(1, "the recording ended")]
+    assert gaps(found) == [(2, 4)]
+
+
+def test_snapshots_that_others_have_are_left_out(tmp_path: Path) -> None:
+    first = recording(tmp_path / "a.ndjson", snapshot(1, AT), book(2, AT + 5), book(3, AT + 6))
+    second = recording(tmp_path / "b.ndjson", snapshot(2, AT + 7), book(3, AT + 8))
+    found, merging = merged(first, second)
+    assert numbers(found) == [1, 2, 3]
+    assert merging.copies == 2
+
+
+def test_a_filtered_tape_is_refused(tmp_path: Path) -> None:
+    path = tape(tmp_path / "a.ndjson", [header(filter={"where": "qty>1"}), book(1)])
+    with pytest.raises(UsageError, match="was recorded with --where"):
+        merged(path)
+
+
+def test_broken_lines_are_counted_and_left_out(tmp_path: Path) -> None:
+    path = recording(tmp_path / "a.ndjson", book(1), book(2))
+    path.write_bytes(path.read_bytes() + b'junk\n{"received_ns":1,"feed":}\n')
+    found, merging = merged(path)
+    assert merging.broken == 2
+    assert numbers(found) == [1, 2]
