@@ -424,11 +424,6 @@ class _Pulse:
         self._timer.cancel()
 
 
-def _turn(subscription: Subscription) -> tuple[bool, bool]:
-    """What the user wants comes first, but private feeds wait for a challenge anyway."""
-    return subscription.is_private, subscription.quiet
-
-
 def _now() -> float:
     return asyncio.get_running_loop().time()
 

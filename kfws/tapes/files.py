@@ -41,8 +41,7 @@ Compression = Literal["gz", "zst"]
 
 # What a frame begins with: enough of it that compressed text seldom looks like it by chance.
 _BEGINS: dict[Compression, bytes] = {"gz": b"\x1f\x8b\x08", "zst": b"\x28\xb5\x2f\xfd"}
-_MAGICS: dict[Compression, bytes] = {"gz": b"\x1f\x8b", "zst": b"\x28\xb5"}
-_MAGIC = {begin: compression for compression, begin in _MAGICS.items()}
+_MAGIC = {begins[:2]: compression for compression, begins in _BEGINS.items()}
 _BLOCK = 1 << 16
 _PIECE = 1 << 20
 # The venue's frames end at 16 MB; what is longer is no line, and not kept in memory.
@@ -329,7 +328,7 @@ def take_up(
     if compression is None:
         return _take_up_plain(file, path, own)
     begin = file.read(2)
-    if not own and _MAGIC.get(begin) != compression and _MAGICS[compression][:1] != begin:
+    if not own and _MAGIC.get(begin) != compression and _BEGINS[compression][:1] != begin:
         raise _no_tape(path)
     file.seek(0)
     return _take_up_frames(file, path, compression, own)
@@ -394,7 +393,7 @@ def _text_from(file: BinaryIO, compression: Compression, start: int) -> bytes:
     text = bytearray()
     while not frame.eof and (block := file.read(_BLOCK)):
         try:
-            text += frame.decompress(block)
+            text += b"".join(_unpack(frame, block))
         except (zlib.error, zstd.ZstdError):
             return bytes(text) + _last_words(file, compression, start, file.tell() - len(block))
     return bytes(text)
@@ -405,11 +404,12 @@ def _last_words(file: BinaryIO, compression: Compression, start: int, good: int)
     file.seek(start)
     frame = _decompressor(compression)
     while (left := good - file.tell()) > 0:
-        frame.decompress(file.read(min(left, _BLOCK)))
+        for _ in _unpack(frame, file.read(min(left, _BLOCK))):
+            pass
     text = bytearray()
     try:
         while byte := file.read(1):
-            text += frame.decompress(byte)
+            text += b"".join(_unpack(frame, byte))
     except (zlib.error, zstd.ZstdError):
         pass
     return bytes(text)
