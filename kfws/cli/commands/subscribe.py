@@ -12,7 +12,7 @@ from kfws.cli.complete import product_ids
 from kfws.cli.env import Env
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from kfws.cli.outlet import Outlet, Sink
     from kfws.cli.plan import Output, Plan, Typed
@@ -184,10 +184,10 @@ async def _run(plan: Plan, key: Credentials | None, env: Env, talk: Talk) -> Non
     async with AsyncExitStack() as stack:
         # Outputs first: a file that cannot be written is found before the venue is troubled.
         outlets = []
-        for output, outlet in _outlets(plan, env, talk, listed):
+        for output, outlet in open_outlets(plan, env, talk, listed):
             stack.callback(outlet.close)
             outlets.append((output, outlet))
-        url, header = plan.url, _header(plan)
+        url, header = plan.url, header_of(plan)
         if plan.venue == "sim":
             from kfws.sim.server import SimOptions, serve
 
@@ -270,10 +270,17 @@ def _source(plan: Plan, url: str, key: Credentials | None, env: Env) -> Source:
     )
 
 
-def _outlets(
-    plan: Plan, env: Env, talk: Talk, listed: ProductsList
+def open_outlets(
+    plan: Plan,
+    env: Env,
+    talk: Talk,
+    listed: ProductsList,
+    *,
+    played: Callable[[], str] | None = None,
 ) -> Iterator[tuple[Output, Outlet]]:
-    """The outputs, opened. Raises OutputError, and UsageError where two are one by a link."""
+    """The outputs, opened. Raises OutputError, and UsageError where two are one by a link.
+
+    ``played`` says where a replay stands."""
     from os.path import realpath
     from pathlib import Path
 
@@ -287,7 +294,7 @@ def _outlets(
         raise UsageError(f"two outputs on {twice}", hint="give each -o a path of its own")
     for output in plan.outputs:
         if output.path is None:
-            yield output, _on_stdout(output, plan, env, talk, listed)
+            yield output, _on_stdout(output, plan, env, talk, listed, played)
             continue
         sink = _sink(output, plan, env)
         file = FileSink(
@@ -311,11 +318,18 @@ def _outlets(
             yield output, DescriptorOutlet(pipe, sink, name=output.path, own=True)
 
 
-def _on_stdout(output: Output, plan: Plan, env: Env, talk: Talk, listed: ProductsList) -> Outlet:
+def _on_stdout(
+    output: Output,
+    plan: Plan,
+    env: Env,
+    talk: Talk,
+    listed: ProductsList,
+    played: Callable[[], str] | None,
+) -> Outlet:
     if output.format is Format.table and env.can_draw:
         from kfws.cli.views import on_terminal, views_of
 
-        return on_terminal(views_of(plan, env, listed.at_hand()), plan, env, talk)
+        return on_terminal(views_of(plan, env, listed.at_hand()), plan, env, talk, played)
     from kfws.cli.outlet import DescriptorOutlet
 
     return DescriptorOutlet(env.stdout, _sink(output, plan, env))
@@ -357,7 +371,7 @@ def _sink(output: Output, plan: Plan, env: Env) -> Sink:
             )
 
 
-def _header(plan: Plan) -> dict[str, Any]:
+def header_of(plan: Plan) -> dict[str, Any]:
     """What a tape says of itself in its first line."""
     from kfws import __version__
 
