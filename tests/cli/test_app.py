@@ -68,7 +68,7 @@ OF_REPLAY = (
 )
 OF_SIM = (
     "--host --port --rest-port --seed --start-time --rate --products --tls-cert --tls-key "
-    "--compression "
+    "--compression --tape --tape-speed "
     "--verbose -v --quiet -q --log-format --debug --help -h"
 )
 

@@ -343,3 +343,21 @@ def test_progress_is_for_a_terminal_that_shows_nothing_else(tmp_path: Path) -> N
 def test_help_shows_how() -> None:
     done = run_apart("replay", "--help")
     assert "space pauses" in done.stdout
+
+
+# As a venue
+
+
+def test_a_tape_is_served_until_its_end(tmp_path: Path) -> None:
+    path = books(tmp_path / "a.ndjson", 300, product="PF_XBTUSD")
+    venue = start("sim", "--tape", path, "--port", "0", "--tape-speed", "3")
+    assert venue.stderr is not None
+    first = venue.stderr.readline()
+    assert first.startswith("kfws: replayed venue at ws://127.0.0.1:")
+    assert first.endswith(": book recorded from 2026-10-09 04:05:18 UTC on, from a.ndjson\n")
+    url = first.split()[4].rstrip(":")
+    served = run("subscribe", "book", "PF_XBTUSD", "--url", url, "-q", "-n", "301")
+    _, err = venue.communicate(timeout=PATIENCE_S)
+    assert venue.returncode == 0
+    assert err.splitlines()[-1] == "kfws: the tape is at its end; connections were closed (1000)"
+    assert served.out == replay(path).out
