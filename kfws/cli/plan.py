@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from typing import Literal
 from urllib.parse import SplitResult, urlsplit
 
-from kfws.cli.choices import Color, Format, OnDiskFull, OnFull, VenueName
+from kfws.cli.choices import Color, Format, LoopName, OnDiskFull, OnFull, VenueName
 from kfws.cli.quantities import duration_s, size_bytes, time_or_size
 from kfws.cli.where import Expression, parse
 from kfws.errors import UsageError
@@ -98,6 +98,9 @@ class Typed:
     renew: str | None = None
     buffer: str = "64MB"
     on_full: OnFull = OnFull.block
+    coalesce: str | None = None
+    loop: LoopName = LoopName.auto
+    stats: str | None = None
     look: TypedLook | None = None
 
 
@@ -176,6 +179,9 @@ class Plan:
     renew_s: float
     buffer_bytes: int
     on_full: OnFull
+    coalesce_s: float
+    loop: LoopName
+    stats_s: float | None
     look: Look | None = None
     """For lines about books, not their messages."""
     globs: tuple[str, ...] = ()
@@ -263,6 +269,9 @@ def make_plan(typed: Typed, *, stdout_is_terminal: bool, read_text: Callable[[st
         renew_s=_renew_s(typed),
         buffer_bytes=_buffer_bytes(typed.buffer),
         on_full=typed.on_full,
+        coalesce_s=duration_s(typed.coalesce) if typed.coalesce is not None else 0.0,
+        loop=typed.loop,
+        stats_s=duration_s(typed.stats) if typed.stats is not None else None,
         look=_look(typed.look),
         warnings=_warnings(typed, feeds, outputs, ours),
     )

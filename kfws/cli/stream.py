@@ -21,7 +21,7 @@ from kfws.cli.plan import Output, Plan
 from kfws.cli.select import Selection
 from kfws.cli.signals import leave_on_signals, leaving_signals
 from kfws.cli.talk import Talk
-from kfws.cli.totals import Totals
+from kfws.cli.totals import Totals, stats_in_words
 from kfws.cli.unwritten import gaps_of
 from kfws.errors import (
     Interrupted,
@@ -297,6 +297,8 @@ class Run:
             yield self._draw(source)
         if self._lines is not None and self._lines.every_s is not None:
             yield self._sample(self._lines, self._lines.every_s)
+        if self._plan.stats_s is not None:
+            yield self._say_stats(source, self._plan.stats_s)
         if self._plan.duration_s is not None:
             yield self._end_after(self._plan.duration_s)
         if self._plan.timeout_s is not None:
@@ -320,6 +322,18 @@ class Run:
         why = "the disk is too slow for" if isinstance(outlet, FileOutlet) else "nobody reads"
         what = f"{why} {outlet.name}: its output waits"
         self._talk.say("warning", "slow-reader", what, hint="--on-full says what then happens")
+
+    async def _say_stats(self, source: Source, every_s: float) -> None:
+        while True:
+            await asyncio.sleep(every_s)
+            stats = self._totals.stats(self._duration_s, source.buffered)
+            if not self._plan.events:
+                self._talk.say("warning", "stats", stats_in_words(stats), **stats)
+                continue
+            try:
+                self._report("stats", stats)
+            except OutputError as exc:
+                self._end(exc)
 
     async def _draw(self, source: Source) -> None:
         while True:

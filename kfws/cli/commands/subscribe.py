@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kfws.cli import options
-from kfws.cli.choices import Color, Format, LogFormat, OnDiskFull, OnFull
+from kfws.cli.choices import Color, Format, LogFormat, LoopName, OnDiskFull, OnFull
 from kfws.cli.complete import product_ids
 from kfws.cli.env import Env
 
@@ -68,6 +68,8 @@ def subscribe(
     resync: options.Resync = True,
     buffer: options.Buffer = "64MB",
     on_full: options.OnFullOption = OnFull.block,
+    coalesce: options.Coalesce = None,
+    loop: options.LoopOption = LoopName.auto,
     format: options.FormatOption = Format.auto,
     output: options.Output = None,
     overwrite: options.Overwrite = False,
@@ -88,6 +90,7 @@ def subscribe(
     timeout: options.Timeout = None,
     until: options.Until = None,
     strict: options.Strict = False,
+    stats: options.Stats = None,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
     log_format: options.LogFormatOption = LogFormat.text,
@@ -151,6 +154,9 @@ def subscribe(
             resync=resync,
             buffer=buffer,
             on_full=on_full,
+            coalesce=coalesce,
+            loop=loop,
+            stats=stats,
         ),
         world,
         talk,
@@ -168,15 +174,14 @@ def stream(
     credentials_command: str | None = None,
 ) -> None:
     """Makes the plan of what was typed, and runs it to its end."""
-    import asyncio
-
+    from kfws.cli import loop
     from kfws.cli.plan import make_plan
 
     plan = make_plan(typed, stdout_is_terminal=env.stdout_is_terminal, read_text=env.read_text)
     for warning in plan.warnings:
         talk.say("warning", "plan", warning)
     key = env.credentials(plan, file=credentials, command=credentials_command)
-    asyncio.run(_run(plan, key, env, talk))
+    loop.run(_run(plan, key, env, talk), plan.loop)
 
 
 async def _run(plan: Plan, key: Credentials | None, env: Env, talk: Talk) -> None:
@@ -266,6 +271,7 @@ def _source(plan: Plan, url: str, key: Credentials | None, env: Env) -> Source:
         compression=plan.compression,
         follow_redirects=not plan.is_private,
         buffer_bytes=plan.buffer_bytes // plan.redundancy,
+        coalesce_s=plan.coalesce_s,
     )
     return open_source(
         target,
