@@ -62,6 +62,8 @@ class Typed:
 
     feeds: str
     products: Sequence[str] = ()
+    recorded: bool = False
+    """Whether tapes give what comes: no venue is asked, and products select."""
     force_feed: bool = False
     env: VenueName | None = None
     url: str | None = None
@@ -138,7 +140,7 @@ class Plan:
     products: tuple[str, ...]
     """Ids and globs as typed; ``name_products`` makes ids of the globs."""
     venue: VenueName | None
-    """None: the venue of ``url``."""
+    """None: the venue of ``url``, or none where it is empty."""
     url: str
     rest_base: str
     """Where REST is; empty for the simulator in the process."""
@@ -218,7 +220,8 @@ def make_plan(typed: Typed, *, stdout_is_terminal: bool, read_text: Callable[[st
     check_text(typed.feeds, typed.url, typed.fields, typed.where, typed.until)
     feeds = _feeds(typed.feeds, typed.force_feed)
     products = _products(typed.products, read_text)
-    _match_up(feeds, products)
+    if not typed.recorded:
+        _match_up(feeds, products)
     outputs = _outputs(typed, feeds, stdout_is_terminal)
     fields = _fields(typed.fields)
     ours = _OF_BOOK_LINES if typed.look else frozenset()
@@ -593,6 +596,8 @@ _OF_ALL = frozenset({"feed", "received_ns", "account", "holding", "futures", "fl
 
 
 def _place(typed: Typed, feeds: Sequence[str]) -> tuple[VenueName | None, str]:
+    if typed.recorded:
+        return None, ""
     if typed.url is None:
         venue = typed.env or VenueName.live
         return venue, URLS[venue]

@@ -66,6 +66,7 @@ class Run:
     """One run of the stream, from the first batch to the last flush.
 
     ``fault`` says what is wrong with a product id, or nothing where it does not know.
+    ``now_ns`` is the clock of what comes: a tape's, when one is played.
     """
 
     def __init__(
@@ -76,9 +77,11 @@ class Run:
         *,
         header: dict[str, Any],
         fault: Callable[[str], str] = lambda _: "",
+        now_ns: Callable[[], int] = time.time_ns,
         look_every_s: float = LOOK_EVERY_S,
     ) -> None:
         self._plan = plan
+        self._now_ns = now_ns
         self._outlets = list(outlets)
         self._drawn = [outlet for _, outlet in outlets if isinstance(outlet, Drawn)]
         self._failed: list[tuple[Outlet, OutputError]] = []
@@ -266,7 +269,7 @@ class Run:
 
     def _report(self, name: str, fields: dict[str, Any]) -> None:
         """A header opens every tape; totals end every output that carries our events."""
-        report: list[Event] = [Report(received_ns=time.time_ns(), name=name, fields=fields)]
+        report: list[Event] = [Report(received_ns=self._now_ns(), name=name, fields=fields)]
         for output, outlet in self._outlets:
             if output.is_tape or name != "header":
                 self._put(outlet, report)
@@ -322,7 +325,7 @@ class Run:
         while True:
             try:
                 for outlet in self._drawn:
-                    outlet.draw(time.time_ns(), buffered=source.buffered)
+                    outlet.draw(self._now_ns(), buffered=source.buffered)
             except OutputError as exc:
                 self._end(exc)
             await asyncio.sleep(DRAW_EVERY_S)
@@ -364,7 +367,7 @@ class Run:
     def _suspend(self) -> None:
         """Ctrl-Z: the terminal is given back first; the next drawing takes it again."""
         for outlet in self._drawn:
-            outlet.leave(time.time_ns())
+            outlet.leave(self._now_ns())
         self._loop.remove_signal_handler(signal.SIGTSTP)
         os.kill(os.getpid(), signal.SIGTSTP)
         self._loop.add_signal_handler(signal.SIGTSTP, self._suspend)  # here we are again
@@ -403,8 +406,8 @@ class Run:
         try:
             self._report("totals", self._totals.fields(self._duration_s))
             for drawn in self._drawn:
-                drawn.draw(time.time_ns())
-                drawn.leave(time.time_ns())
+                drawn.draw(self._now_ns())
+                drawn.leave(self._now_ns())
         finally:
             for _, outlet in self._outlets:
                 await outlet.flush()

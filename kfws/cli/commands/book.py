@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from kfws.cli import options
-from kfws.cli.choices import Color, Format, LogFormat, OnFull
+from kfws.cli.choices import Color, Format, LogFormat, OnDiskFull, OnFull
 from kfws.cli.commands.subscribe import stream
 from kfws.cli.complete import product_ids
 from kfws.cli.env import Env
@@ -49,6 +49,10 @@ def book(
     format: options.FormatOption = Format.auto,
     output: options.Output = None,
     overwrite: options.Overwrite = False,
+    rotate: options.Rotate = None,
+    sync: options.Sync = "1s",
+    keep: options.Keep = None,
+    on_disk_full: options.OnDiskFullOption = OnDiskFull.exit,
     stamp: options.Stamp = False,
     events: options.Events = False,
     fields: options.Fields = None,
@@ -99,6 +103,10 @@ def book(
             format=format,
             outputs=output or (),
             overwrite=overwrite,
+            rotate=rotate,
+            sync=sync,
+            keep=keep,
+            on_disk_full=on_disk_full,
             stamp=stamp,
             events=events,
             fields=fields,

@@ -13,7 +13,7 @@ from kfws.cli.complete import product_ids
 from kfws.cli.env import Env
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from kfws.cli.outlet import Outlet, Sink
     from kfws.cli.plan import Output, Plan, Typed
@@ -194,10 +194,10 @@ async def _run(plan: Plan, key: Credentials | None, env: Env, talk: Talk) -> Non
     async with AsyncExitStack() as stack:
         # Outputs first: a file that cannot be written is found before the venue is troubled.
         outlets = []
-        for output, outlet in _outlets(plan, env, talk, listed):
+        for output, outlet in open_outlets(plan, env, talk, listed):
             stack.callback(outlet.close)
             outlets.append((output, outlet))
-        url, header = plan.url, _header(plan, env)
+        url, header = plan.url, header_of(plan, env)
         if plan.venue == "sim":
             from kfws.sim.server import SimOptions, serve
 
@@ -280,10 +280,17 @@ def _source(plan: Plan, url: str, key: Credentials | None, env: Env) -> Source:
     )
 
 
-def _outlets(
-    plan: Plan, env: Env, talk: Talk, listed: ProductsList
+def open_outlets(
+    plan: Plan,
+    env: Env,
+    talk: Talk,
+    listed: ProductsList,
+    *,
+    played: Callable[[], str] | None = None,
 ) -> Iterator[tuple[Output, Outlet]]:
-    """The outputs, opened. Raises OutputError, and UsageError where two are one by a link."""
+    """The outputs, opened. Raises OutputError, and UsageError where two are one by a link.
+
+    ``played`` says where a replay stands."""
     import asyncio
     import time
     from os.path import realpath
@@ -304,7 +311,7 @@ def _outlets(
     for output in plan.outputs:
         encoder = partial(_sink, output, plan, env)
         if output.path is None:
-            yield output, _on_stdout(output, plan, env, talk, listed)
+            yield output, _on_stdout(output, plan, env, talk, listed, played)
             continue
         shelf = Shelf(_keeping(output, output.path, plan), encoder, tell)
         shelf.open(time.time_ns())
@@ -316,11 +323,18 @@ def _outlets(
             yield output, DescriptorOutlet(pipe, sink, name=output.path, own=True)
 
 
-def _on_stdout(output: Output, plan: Plan, env: Env, talk: Talk, listed: ProductsList) -> Outlet:
+def _on_stdout(
+    output: Output,
+    plan: Plan,
+    env: Env,
+    talk: Talk,
+    listed: ProductsList,
+    played: Callable[[], str] | None,
+) -> Outlet:
     if output.format is Format.table and env.can_draw:
         from kfws.cli.views import on_terminal, views_of
 
-        return on_terminal(views_of(plan, env, listed.at_hand()), plan, env, talk)
+        return on_terminal(views_of(plan, env, listed.at_hand()), plan, env, talk, played)
     from kfws.cli.outlet import DescriptorOutlet
 
     return DescriptorOutlet(env.stdout, _sink(output, plan, env, plan.feeds[0]))
@@ -385,7 +399,7 @@ def _sink(output: Output, plan: Plan, env: Env, feed: str) -> Sink:
             )
 
 
-def _header(plan: Plan, env: Env) -> dict[str, Any]:
+def header_of(plan: Plan, env: Env) -> dict[str, Any]:
     """What a tape says of itself in its first line."""
     from kfws import __version__
     from kfws.cli.secrets import without_secrets
