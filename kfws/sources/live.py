@@ -341,7 +341,9 @@ class _Pulse:
         self._ping_at = self._loop.time() + patience.ping_every_s
         self._suspended_at = self._slow_at = float("-inf")
         self._beat_ns = time.time_ns()
-        self._timer = self._loop.call_later(0, self._on_time)
+        # Kept here: uvloop's handle of what is due at once does not know when.
+        self._due = self._loop.time()
+        self._timer: asyncio.Handle = self._loop.call_later(0, self._on_time)
 
     def beat(self) -> None:
         """After each batch: an answer may have made a request possible, or a deadline nearer."""
@@ -351,9 +353,9 @@ class _Pulse:
         next_at = self._session.next_at()
         if next_at is not None:
             when = self._loop.time() + max(0.001, (next_at - now_ns) / 1e9)
-            if when < self._timer.when():
+            if when < self._due:
                 self._timer.cancel()
-                self._timer = self._loop.call_at(when, self._on_time)
+                self._due, self._timer = when, self._loop.call_at(when, self._on_time)
 
     def take(self) -> list[Event]:
         """What time brought since the last time."""
@@ -369,7 +371,8 @@ class _Pulse:
         return "slow-reader" if now - self._slow_at < BLAME_S else "outage"
 
     def _on_time(self) -> None:
-        self._timer = self._loop.call_later(self._patience.tick_s, self._on_time)
+        self._due = self._loop.time() + self._patience.tick_s
+        self._timer = self._loop.call_at(self._due, self._on_time)
         connection = self._connection
         self._look_for_a_pause()
         if connection.is_paused:
