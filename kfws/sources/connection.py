@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import (
@@ -52,6 +55,8 @@ FINAL_TEXT = 0x81
 # A closing handshake is a courtesy; leaving must not take a second.
 CLOSE_TIMEOUT_S = 0.3
 BUFFER_BYTES = 64 * 1000 * 1000
+# Addresses of one name that are tried in turn.
+MOST_HOSTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -400,10 +405,36 @@ async def dial(target: Target) -> Connection:
 
 
 async def _dial(target: Target) -> Connection:
+    *others, last = await _hosts(target)
+    for host in others:
+        try:
+            return await _dial_at(target, host)
+        except OSError:
+            pass  # the next address may be better
+    return await _dial_at(target, last)
+
+
+async def _hosts(target: Target) -> Sequence[str | None]:
+    """Where to connect; None: wherever the loop finds the URL's host.
+
+    uvloop looks names up in threads of its own, and leaving waits for them; so where the loop is
+    not asyncio's own, names are looked up here.
+    """
+    loop = asyncio.get_running_loop()
+    if target.proxy is not None or isinstance(loop, asyncio.BaseEventLoop):
+        return [None]
+    parts = urlsplit(target.url)
+    look_up = partial(socket.getaddrinfo, parts.hostname, parts.port, type=socket.SOCK_STREAM)
+    async with asyncio.timeout(target.open_timeout_s):
+        found = await loop.run_in_executor(None, look_up)
+    return [*dict.fromkeys(str(each[4][0]) for each in found)][:MOST_HOSTS]
+
+
+async def _dial_at(target: Target, host: str | None) -> Connection:
     logger = logging.getLogger("kfws.websockets")
     logger.addHandler(logging.NullHandler())
     logger.propagate = False
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {} if host is None else {"host": host}
     if target.url.startswith("wss:"):
         options["ssl"] = tls_context(target.ca_file)
     made: list[Connection] = []

@@ -273,7 +273,7 @@ def test_ctrl_c_leaves_clean(tmp_path: Path) -> None:
     err, status = end(program, signal.SIGINT)
     assert status == 130
     [line] = err.splitlines()
-    assert "messages" in line
+    assert "message" in line
 
 
 def test_who_reads_no_further_ends_the_replay(tmp_path: Path) -> None:
