@@ -20,7 +20,8 @@ from tests.needs import need
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
-PROGRAMS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+PROGRAMS = [each for each in PYTHON if "asyncio.run(" in each]
 URL = "ws://127.0.0.1:8765/ws/v1"
 
 
@@ -89,6 +90,7 @@ async def test_a_shown_program_runs_as_it_stands(program: str) -> None:
 
 def test_there_are_commands_to_run() -> None:
     assert len(sessions()) >= 10
+    assert len(PROGRAMS) >= 2
 
 
 def test_the_exit_statuses_are_those_of_the_program() -> None:

@@ -14,6 +14,7 @@ from kfws.cli.commands.convert import convert
 from kfws.cli.commands.feeds import feeds
 from kfws.cli.commands.merge import merge
 from kfws.cli.commands.products import products
+from kfws.cli.commands.replay import replay
 from kfws.cli.commands.request import request
 from kfws.cli.commands.sim import sim
 from kfws.cli.commands.subscribe import subscribe
@@ -38,6 +39,7 @@ app = typer.Typer(
 )
 app.command()(subscribe)
 app.command()(book)
+app.command()(replay)
 app.command()(feeds)
 app.command()(products)
 app.command()(sim)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-__all__ = ["Color", "Format", "LogFormat", "OnDiskFull", "OnFull", "VenueName"]
+__all__ = ["Color", "Format", "LogFormat", "LoopName", "OnDiskFull", "OnFull", "VenueName"]
 
 
 class Format(StrEnum):
@@ -39,6 +39,14 @@ class LogFormat(StrEnum):
 
     text = "text"
     json = "json"
+
+
+class LoopName(StrEnum):
+    """What the event loop is made of."""
+
+    auto = "auto"
+    asyncio = "asyncio"
+    uvloop = "uvloop"
 
 
 class OnFull(StrEnum):

@@ -98,15 +98,16 @@ class Env:
     stdout: int = 1
     stderr: LineWriter = field(default_factory=lambda: LineWriter(2))
     stdout_is_terminal: bool = False
+    stdin: int = 0
     stderr_is_terminal: bool = False
     stdin_is_terminal: bool = False
     talk: Talk | None = None
     """Set by the command once it knows how loud it may be."""
     is_debug: bool = False
-    args: Sequence[str] = ()
-    """What was typed behind the program's name."""
     cache_folder: Path | None = None
     """Where lists are kept; None: where the system has it."""
+    args: Sequence[str] = ()
+    """What was typed behind the program's name."""
 
     @classmethod
     def of_process(cls) -> Env:
@@ -153,6 +154,11 @@ class Env:
         """Whether stdout is a terminal that a picture can be drawn on."""
         dumb = self.environ.get("TERM", "") in ("", "dumb")
         return self.stdout_is_terminal and not dumb
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether somebody at a terminal types, and sees what comes of it."""
+        return self.stdin_is_terminal and self.stdout_is_terminal
 
     @property
     def talks_on_stdout(self) -> bool:

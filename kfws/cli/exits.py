@@ -20,7 +20,7 @@ class ExitStatus(IntEnum):
         member.meaning = meaning
         return member
 
-    OK = 0, "a limit was reached, or the last reader of our output left"
+    OK = 0, "a limit was reached, a replay ended, or the last reader of our output left"
     BUG = 1, "a bug in kfws: one line, a traceback only with --debug"
     USAGE = 2, "what was typed cannot be done, or an extra is not installed"
     UNREACHABLE = 3, "no connection, or it was lost; HTTP 404; certificate not trusted"

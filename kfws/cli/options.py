@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kfws.cli.choices import Color, Format, LogFormat, OnDiskFull, OnFull, VenueName
+from kfws.cli.choices import Color, Format, LogFormat, LoopName, OnDiskFull, OnFull, VenueName
 
 __all__ = [
     "SELECT",
@@ -14,6 +14,7 @@ __all__ = [
     "Attempts",
     "Buffer",
     "CaFile",
+    "Coalesce",
     "ColorOption",
     "Compression",
     "Count",
@@ -32,6 +33,7 @@ __all__ = [
     "Insecure",
     "Keep",
     "LogFormatOption",
+    "LoopOption",
     "OnDiskFullOption",
     "OnFullOption",
     "Output",
@@ -46,6 +48,7 @@ __all__ = [
     "Snapshots",
     "Sort",
     "Stamp",
+    "Stats",
     "Strict",
     "Sync",
     "Tapes",
@@ -209,6 +212,24 @@ Buffer = Annotated[
         "--buffer",
         metavar="SIZE",
         help="How much may wait for a slow reader.",
+        rich_help_panel=_STEADY,
+    ),
+]
+Coalesce = Annotated[
+    str | None,
+    typer.Option(
+        "--coalesce",
+        metavar="TIME",
+        help="Wait so long after a read before the next, e.g. 5ms: less CPU, later lines.",
+        rich_help_panel=_STEADY,
+        show_default=False,
+    ),
+]
+LoopOption = Annotated[
+    LoopName,
+    typer.Option(
+        "--loop",
+        help="The event loop; auto: uvloop where the extra 'fast' is installed.",
         rich_help_panel=_STEADY,
     ),
 ]
@@ -435,6 +456,17 @@ Strict = Annotated[
         "--strict",
         help="End on a refused subscription (5), a broken frame (6), an unhealed gap (7).",
         rich_help_panel=_END,
+    ),
+]
+Stats = Annotated[
+    str | None,
+    typer.Option(
+        "--stats",
+        metavar="TIME",
+        help="Say how it goes every so often, e.g. 10s: rate, delay, gaps, buffer; with "
+        "--events in the stream.",
+        rich_help_panel=_TALK,
+        show_default=False,
     ),
 ]
 Verbose = Annotated[

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from typing import Literal
 from urllib.parse import SplitResult, urlsplit
 
-from kfws.cli.choices import Color, Format, OnDiskFull, OnFull, VenueName
+from kfws.cli.choices import Color, Format, LoopName, OnDiskFull, OnFull, VenueName
 from kfws.cli.quantities import duration_s, size_bytes, time_or_size
 from kfws.cli.where import Expression, parse
 from kfws.errors import UsageError
@@ -62,6 +62,8 @@ class Typed:
 
     feeds: str
     products: Sequence[str] = ()
+    recorded: bool = False
+    """Whether tapes give what comes: no venue is asked, and products select."""
     force_feed: bool = False
     env: VenueName | None = None
     url: str | None = None
@@ -96,6 +98,9 @@ class Typed:
     renew: str | None = None
     buffer: str = "64MB"
     on_full: OnFull = OnFull.block
+    coalesce: str | None = None
+    loop: LoopName = LoopName.auto
+    stats: str | None = None
     look: TypedLook | None = None
 
 
@@ -138,7 +143,7 @@ class Plan:
     products: tuple[str, ...]
     """Ids and globs as typed; ``name_products`` makes ids of the globs."""
     venue: VenueName | None
-    """None: the venue of ``url``."""
+    """None: the venue of ``url``, or none where it is empty."""
     url: str
     rest_base: str
     """Where REST is; empty for the simulator in the process."""
@@ -174,6 +179,9 @@ class Plan:
     renew_s: float
     buffer_bytes: int
     on_full: OnFull
+    coalesce_s: float
+    loop: LoopName
+    stats_s: float | None
     look: Look | None = None
     """For lines about books, not their messages."""
     globs: tuple[str, ...] = ()
@@ -218,7 +226,8 @@ def make_plan(typed: Typed, *, stdout_is_terminal: bool, read_text: Callable[[st
     check_text(typed.feeds, typed.url, typed.fields, typed.where, typed.until)
     feeds = _feeds(typed.feeds, typed.force_feed)
     products = _products(typed.products, read_text)
-    _match_up(feeds, products)
+    if not typed.recorded:
+        _match_up(feeds, products)
     outputs = _outputs(typed, feeds, stdout_is_terminal)
     fields = _fields(typed.fields)
     ours = _OF_BOOK_LINES if typed.look else frozenset()
@@ -260,6 +269,9 @@ def make_plan(typed: Typed, *, stdout_is_terminal: bool, read_text: Callable[[st
         renew_s=_renew_s(typed),
         buffer_bytes=_buffer_bytes(typed.buffer),
         on_full=typed.on_full,
+        coalesce_s=duration_s(typed.coalesce) if typed.coalesce is not None else 0.0,
+        loop=typed.loop,
+        stats_s=duration_s(typed.stats) if typed.stats is not None else None,
         look=_look(typed.look),
         warnings=_warnings(typed, feeds, outputs, ours),
     )
@@ -593,6 +605,8 @@ _OF_ALL = frozenset({"feed", "received_ns", "account", "holding", "futures", "fl
 
 
 def _place(typed: Typed, feeds: Sequence[str]) -> tuple[VenueName | None, str]:
+    if typed.recorded:
+        return None, ""
     if typed.url is None:
         venue = typed.env or VenueName.live
         return venue, URLS[venue]

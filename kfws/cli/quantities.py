@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time, timedelta
 from typing import NoReturn
 
 from kfws.errors import UsageError
 
-__all__ = ["age", "duration_s", "moment_ms", "size_bytes", "size_text", "time_or_size"]
+__all__ = [
+    "age",
+    "duration_s",
+    "moment_ms",
+    "moment_of_tape_ns",
+    "size_bytes",
+    "size_text",
+    "time_or_size",
+]
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _POWERS = {"": 0.0, "k": 1.0, "m": 2.0, "g": 3.0, "t": 4.0}
@@ -57,6 +65,43 @@ def moment_ms(typed: str) -> int:
     return round(moment.timestamp() * 1000)
 
 
+def moment_of_tape_ns(typed: str, start_ns: int) -> int:
+    """Nanoseconds since the epoch of a moment on a tape that starts at ``start_ns``.
+
+    An offset from the start (``10m``, ``90``: seconds), a time of day (the first one later than
+    an hour before the start), ISO 8601 (both UTC where no zone is named), or a number of
+    seconds, ms, µs or ns since the epoch, told by its 10, 13, 16 or 19 digits.
+    """
+    text = typed.strip()
+    if text.isdecimal() and len(text) in (10, 13, 16, 19):
+        return int(text.ljust(19, "0"))
+    if re.fullmatch(_NUMBER, text) or _DURATION.fullmatch(text):
+        offset_s = 0.0 if re.fullmatch(r"0+(ms|s|m|h|d)?", text) else duration_s(text)
+        return start_ns + round(offset_s * 1e9)
+    start = datetime.fromtimestamp(start_ns // 10**9, UTC)
+    moment = _time_of_day(text, start)
+    if moment is None:
+        try:
+            return moment_ms(text) * 10**6
+        except UsageError:
+            _refuse(typed, "a moment", "10m (from the start), 16:30, 2026-11-24T16:30 (UTC)")
+    # A tape that begins a moment after the full hour is meant to begin at it.
+    while moment <= start - timedelta(hours=1):
+        moment += timedelta(days=1)
+    return round(moment.timestamp() * 1000) * 10**6
+
+
+def _time_of_day(text: str, start: datetime) -> datetime | None:
+    """That time on the day before the start, so that none is passed over in any zone."""
+    if ":" not in text[:3]:
+        return None
+    try:
+        at = time.fromisoformat(text.zfill(5) if len(text) == 4 else text)
+    except ValueError:
+        return None
+    return datetime.combine(start.date() - timedelta(days=1), at, at.tzinfo or UTC)
+
+
 def size_bytes(typed: str) -> int:
     """Bytes: k, M, G, T are powers of 1000, Ki, Mi, Gi, Ti of 1024, a ``B`` behind is optional.
 
@@ -70,6 +115,14 @@ def size_bytes(typed: str) -> int:
     if not 1 <= size < math.inf:
         _refuse(typed, "a size of at least one byte", "64MB, 512k or 1GiB")
     return round(size)
+
+
+def size_text(size: float) -> str:
+    """A size in bytes for people: ``640 B``, ``1.2 MB``, ``35 GB``; powers of 1000."""
+    power = 0
+    while size >= 1000 and power < len(_UNITS) - 1:
+        size, power = size / 1000, power + 1
+    return f"{size:.1f} {_UNITS[power]}" if power and size < 10 else f"{size:.0f} {_UNITS[power]}"
 
 
 def time_or_size(typed: str) -> tuple[float | None, int | None]:
@@ -88,14 +141,6 @@ def time_or_size(typed: str) -> tuple[float | None, int | None]:
         else:
             _refuse(typed, "a time, a size or one of each", "1h, 256MB or 1h,256MB")
     return seconds, size
-
-
-def size_text(size: float) -> str:
-    """A size in bytes for people: ``640 B``, ``1.2 MB``, ``35 GB``; powers of 1000."""
-    power = 0
-    while size >= 1000 and power < len(_UNITS) - 1:
-        size, power = size / 1000, power + 1
-    return f"{size:.1f} {_UNITS[power]}" if power and size < 10 else f"{size:.0f} {_UNITS[power]}"
 
 
 def _refuse(typed: str, what: str, examples: str) -> NoReturn:

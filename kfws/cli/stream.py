@@ -21,7 +21,7 @@ from kfws.cli.plan import Output, Plan
 from kfws.cli.select import Selection
 from kfws.cli.signals import leave_on_signals, leaving_signals
 from kfws.cli.talk import Talk
-from kfws.cli.totals import Totals
+from kfws.cli.totals import Totals, stats_in_words
 from kfws.cli.unwritten import gaps_of
 from kfws.errors import (
     Interrupted,
@@ -66,6 +66,7 @@ class Run:
     """One run of the stream, from the first batch to the last flush.
 
     ``fault`` says what is wrong with a product id, or nothing where it does not know.
+    ``now_ns`` is the clock of what comes: a tape's, when one is played.
     """
 
     def __init__(
@@ -76,9 +77,11 @@ class Run:
         *,
         header: dict[str, Any],
         fault: Callable[[str], str] = lambda _: "",
+        now_ns: Callable[[], int] = time.time_ns,
         look_every_s: float = LOOK_EVERY_S,
     ) -> None:
         self._plan = plan
+        self._now_ns = now_ns
         self._outlets = list(outlets)
         self._drawn = [outlet for _, outlet in outlets if isinstance(outlet, Drawn)]
         self._failed: list[tuple[Outlet, OutputError]] = []
@@ -266,7 +269,7 @@ class Run:
 
     def _report(self, name: str, fields: dict[str, Any]) -> None:
         """A header opens every tape; totals end every output that carries our events."""
-        report: list[Event] = [Report(received_ns=time.time_ns(), name=name, fields=fields)]
+        report: list[Event] = [Report(received_ns=self._now_ns(), name=name, fields=fields)]
         for output, outlet in self._outlets:
             if output.is_tape or name != "header":
                 self._put(outlet, report)
@@ -294,6 +297,8 @@ class Run:
             yield self._draw(source)
         if self._lines is not None and self._lines.every_s is not None:
             yield self._sample(self._lines, self._lines.every_s)
+        if self._plan.stats_s is not None:
+            yield self._say_stats(source, self._plan.stats_s)
         if self._plan.duration_s is not None:
             yield self._end_after(self._plan.duration_s)
         if self._plan.timeout_s is not None:
@@ -318,11 +323,23 @@ class Run:
         what = f"{why} {outlet.name}: its output waits"
         self._talk.say("warning", "slow-reader", what, hint="--on-full says what then happens")
 
+    async def _say_stats(self, source: Source, every_s: float) -> None:
+        while True:
+            await asyncio.sleep(every_s)
+            stats = self._totals.stats(self._duration_s, source.buffered)
+            if not self._plan.events:
+                self._talk.say("warning", "stats", stats_in_words(stats), **stats)
+                continue
+            try:
+                self._report("stats", stats)
+            except OutputError as exc:
+                self._end(exc)
+
     async def _draw(self, source: Source) -> None:
         while True:
             try:
                 for outlet in self._drawn:
-                    outlet.draw(time.time_ns(), buffered=source.buffered)
+                    outlet.draw(self._now_ns(), buffered=source.buffered)
             except OutputError as exc:
                 self._end(exc)
             await asyncio.sleep(DRAW_EVERY_S)
@@ -364,7 +381,7 @@ class Run:
     def _suspend(self) -> None:
         """Ctrl-Z: the terminal is given back first; the next drawing takes it again."""
         for outlet in self._drawn:
-            outlet.leave(time.time_ns())
+            outlet.leave(self._now_ns())
         self._loop.remove_signal_handler(signal.SIGTSTP)
         os.kill(os.getpid(), signal.SIGTSTP)
         self._loop.add_signal_handler(signal.SIGTSTP, self._suspend)  # here we are again
@@ -403,8 +420,8 @@ class Run:
         try:
             self._report("totals", self._totals.fields(self._duration_s))
             for drawn in self._drawn:
-                drawn.draw(time.time_ns())
-                drawn.leave(time.time_ns())
+                drawn.draw(self._now_ns())
+                drawn.leave(self._now_ns())
         finally:
             for _, outlet in self._outlets:
                 await outlet.flush()

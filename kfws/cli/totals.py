@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+from kfws.cli.quantities import size_text
 from kfws.protocol.delays import Delays
 from kfws.protocol.events import Broken, Data, Duplicate, Event, Gap, Opened, Refused, Restart
 
-__all__ = ["Totals"]
+__all__ = ["Totals", "stats_in_words"]
+
+
+class _Mark(NamedTuple):
+    """Where a run stood."""
+
+    messages: int = 0
+    bytes: int = 0
+    duration_s: float = 0.0
 
 
 class Totals:
@@ -28,6 +37,9 @@ class Totals:
         self.broken = 0
         self.refused = 0
         self._delays = Delays()
+        self._since = _Mark()
+        self._recent = Delays()
+        """Since the last ``stats``."""
 
     def passed_on(self, messages: Sequence[Data]) -> None:
         """A batch went out. The delay is sampled once per batch, not from snapshots, whose
@@ -36,7 +48,9 @@ class Totals:
         self.bytes += sum([len(each.payload) for each in messages])
         last = messages[-1]
         if last.venue_ms is not None and last.kind == "delta":
-            self._delays.add(last.received_ns // 1_000_000 - last.venue_ms)
+            delay_ms = last.received_ns // 1_000_000 - last.venue_ms
+            self._delays.add(delay_ms)
+            self._recent.add(delay_ms)
 
     @property
     def anything(self) -> bool:
@@ -87,6 +101,22 @@ class Totals:
             "delay_p99_ms": self._delays.percentile(99),
         }
 
+    def stats(self, duration_s: float, buffered: int) -> dict[str, Any]:
+        """How it went since the last time this was asked; ``buffered``: bytes not taken yet."""
+        since, self._since = self._since, _Mark(self.messages, self.bytes, duration_s)
+        delays, self._recent = self._recent, Delays()
+        seconds = max(0.001, duration_s - since.duration_s)
+        return {
+            "messages_per_s": round((self.messages - since.messages) / seconds, 1),
+            "bytes_per_s": round((self.bytes - since.bytes) / seconds),
+            "delay_p50_ms": delays.percentile(50),
+            "delay_p99_ms": delays.percentile(99),
+            "gaps": self.gaps,
+            "missing": self.missing,
+            "connections": self.connections,
+            "buffered_bytes": buffered,
+        }
+
     def sentence(self, duration_s: float) -> str:
         """For people: what came, then what did not."""
         parts = [
@@ -108,6 +138,20 @@ class Totals:
         if p50 is not None:
             parts.append(f"delay p50 {p50} ms, p99 {p99} ms")
         return "; ".join(parts)
+
+
+def stats_in_words(stats: dict[str, Any]) -> str:
+    """For people: rate, delay, what is missing so far, what waits."""
+    p50, p99 = stats["delay_p50_ms"], stats["delay_p99_ms"]
+    gaps = _count(stats["gaps"], "gap") if stats["gaps"] else "no gaps"
+    parts = [
+        f"{stats['messages_per_s']:,.0f} messages/s, {size_text(stats['bytes_per_s'])}/s",
+        f"delay p50 {p50} ms, p99 {p99} ms" if p50 is not None else "",
+        f"{gaps} so far, {stats['missing']:,} missing" if stats["missing"] else f"{gaps} so far",
+        _count(stats["connections"], "connection"),
+        f"{size_text(stats['buffered_bytes'])} waiting" if stats["buffered_bytes"] else "",
+    ]
+    return "; ".join(filter(None, parts))
 
 
 def _count(number: int, noun: str) -> str:

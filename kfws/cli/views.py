@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
 from kfws.cli.env import Env
@@ -49,7 +49,16 @@ def views_of(plan: Plan, env: Env, listed: Products | None) -> list[View]:
     for feed in plan.feeds:
         if feed == "book" and feed in standing:
             look = plan.look or Look()
-            views.append(Ladder(plan.products, paint=paint, depth=look.depth, steps=look.steps))
+            views.append(
+                Ladder(
+                    plan.products,
+                    paint=paint,
+                    depth=look.depth,
+                    steps=look.steps,
+                    # Ends of groups have digits of their own.
+                    places={} if look.steps else places,
+                )
+            )
         elif feed in BOARD:
             views.append(
                 Board(
@@ -71,10 +80,22 @@ def _shows_books(plan: Plan) -> bool:
     return plan.look is not None or whole
 
 
-def on_terminal(views: Sequence[View], plan: Plan, env: Env, talk: Talk) -> TerminalOutlet:
-    """The views on stdout, with a status line, and what is said above them."""
-    venue = plan.venue or urlsplit(plan.url).netloc
-    status = Status(venue=venue, asked=_asked(plan), paint=Paint(env.color(plan.color)))
+def on_terminal(
+    views: Sequence[View],
+    plan: Plan,
+    env: Env,
+    talk: Talk,
+    played: Callable[[], str] | None = None,
+) -> TerminalOutlet:
+    """The views on stdout, with a status line, and what is said above them.
+
+    ``played`` says where a replay stands."""
+    status = Status(
+        venue=plan.venue or urlsplit(plan.url).netloc,
+        asked=_asked(plan),
+        paint=Paint(env.color(plan.color)),
+        played=played,
+    )
     return TerminalOutlet(
         env.stdout,
         Display(views, status),

@@ -9,7 +9,7 @@ nearly every failure is an ``alert``, and no answer carries a request id.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -42,6 +42,11 @@ class Market(Protocol):
     @property
     def products(self) -> Sequence[str]:
         """The ids that can be subscribed to, spelled as they are listed."""
+        ...
+
+    @property
+    def feeds(self) -> Container[str]:
+        """The names of the feeds that can be had."""
         ...
 
     def snapshot(self, feed: str, product: str | None, now_ms: int) -> list[bytes]:
@@ -159,7 +164,7 @@ class Conversation:
         return _encode({"event": "challenge", "message": self._challenges[-1]})
 
     def _subscribe(self, request: dict[str, Any], now_ms: int) -> list[bytes]:
-        feed = _feed(request)
+        feed = self._feed(request)
         if feed is None:
             return [_alert("Couldn't subscribe to invalid feed")]
         if feed.private and not self._is_signed(request):
@@ -187,7 +192,7 @@ class Conversation:
         return [answer, *self._venue.market.snapshot(feed.name, product, now_ms)]
 
     def _unsubscribe(self, request: dict[str, Any]) -> list[bytes]:
-        feed = _feed(request)
+        feed = self._feed(request)
         if feed is None:
             return [_alert("Not subscribed to feed")]
         if feed.private and not self._is_signed(request):
@@ -209,14 +214,15 @@ class Conversation:
         self._held -= gone
         return _acknowledge("unsubscribed", feed.name, product)
 
+    def _feed(self, request: dict[str, Any]) -> Feed | None:
+        name = request.get("feed")
+        if not isinstance(name, str) or name not in self._venue.market.feeds:
+            return None
+        return FEEDS.get(name)
+
     def _is_signed(self, request: dict[str, Any]) -> bool:
         given_here = request.get("original_challenge") in self._challenges
         return given_here and self._venue.signed_by_account(request)
-
-
-def _feed(request: dict[str, Any]) -> Feed | None:
-    name = request.get("feed")
-    return FEEDS.get(name) if isinstance(name, str) else None
 
 
 def _products(feed: Feed, request: dict[str, Any]) -> Sequence[str | None] | None:

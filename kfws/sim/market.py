@@ -61,6 +61,7 @@ class Market:
         self._listing = Listing.load(products, rate)
         self.products = tuple(self._listing.products)
         self._spelling = {product.lower(): product for product in self.products}
+        self.feeds = frozenset(FEEDS)
         self._prices = self._listing.prices | {
             product.base: product.price for product in self._listing.products.values()
         }
@@ -72,6 +73,9 @@ class Market:
         # have an order which does not depend on who subscribed first.
         self._due: list[tuple[float, int, Happening]] = []
         self._now_ms = start_ms
+
+    is_over = False
+    """A market never is."""
 
     # The seam to the Venue.
 

@@ -49,6 +49,8 @@ from kfws.sim.faults import (
 )
 from kfws.sim.ledger import Ledger
 from kfws.sim.market import Market
+from kfws.sim.recorded import Recorded
+from kfws.tapes.tape import Tape
 
 __all__ = ["SimOptions", "SimulatedVenue", "serve"]
 
@@ -81,6 +83,9 @@ FAREWELL_S = 0.15
 
 RECEIVED_KEPT = 1000
 
+END = "end of the tape"
+"""Why connections are closed then."""
+
 
 @dataclass(frozen=True, slots=True)
 class SimOptions:
@@ -110,6 +115,9 @@ class SimOptions:
     ``port`` answers what is public all the same."""
     ledger: str | None = None
     """A path: what was sent, and what was not, is written there (``kfws.sim.ledger``)."""
+    tapes: Sequence[Tape] = ()
+    """Tapes to be played instead of a simulated market; the market's own options mean nothing."""
+    tape_speed: float = 1.0
 
 
 class SimulatedVenue:
@@ -117,15 +125,24 @@ class SimulatedVenue:
 
     def __init__(self, options: SimOptions) -> None:
         self._options = options
-        self._clock = _Clock(options.start_ms)
-        self.market = Market(
-            options.seed, self._clock.now_ms(), products=options.products, rate=options.rate
-        )
+        self.market: Market | Recorded
+        if options.tapes:
+            self.market = Recorded(options.tapes, options.tape_speed)
+            self._clock = _Clock(self.market.start_ms)
+        else:
+            self._clock = _Clock(options.start_ms)
+            self.market = Market(
+                options.seed, self._clock.now_ms(), products=options.products, rate=options.rate
+            )
+        self.ended = asyncio.Event()
+        """Set when the tapes are at their end."""
         self._counters = Counters()
         numbered = _Numbered(self.market, self._counters)
         accounts = {DEMO.key: DEMO.secret}
         self._venue = Venue(numbered, accounts, self._new_challenge)
-        self._desk = Desk(self.market, accounts)
+        self._desk: Desk | Recorded = (
+            Desk(self.market, accounts) if isinstance(self.market, Market) else self.market
+        )
         self.faults = Faults(options.faults, options.seed)
         self.ledger = None if options.ledger is None else Ledger(options.ledger)
         self.must_restart = False
@@ -243,6 +260,15 @@ class SimulatedVenue:
                 continue
             reached = min(self._clock.now_ms(), reached + MOST_AT_ONCE_MS)
             self._publish(self.market.advance(reached))
+            if self.market.is_over:
+                await self._end()
+                return
+
+    async def _end(self) -> None:
+        """The tapes are at their end: every client is told so, and nobody gets a second showing."""
+        closing = [link.close(CloseCode.NORMAL_CLOSURE, END) for link in tuple(self._links)]
+        await asyncio.gather(*closing)
+        self.ended.set()
 
     def _publish(self, published: list[Publication]) -> None:
         if self._counters.restarts:
@@ -463,10 +489,11 @@ UNOPENED = Course(0, [], Random(0))
 class _Numbered:
     """The market with the numbers that it has since its last restart."""
 
-    def __init__(self, market: Market, counters: Counters) -> None:
+    def __init__(self, market: Market | Recorded, counters: Counters) -> None:
         self._market = market
         self._counters = counters
         self.products: Sequence[str] = market.products
+        self.feeds = market.feeds
 
     def snapshot(self, feed: str, product: str | None, now_ms: int) -> list[bytes]:
         frames = self._market.snapshot(feed, product, now_ms)

@@ -34,7 +34,8 @@ class Ladder:
     """Books side by side, in the order of ``products``.
 
     ``depth``: levels a side, None: as many as the height allows. ``steps``: by product, how far
-    apart the groups are that its levels are put in.
+    apart the groups are that its levels are put in. ``places``: by product, digits behind the
+    point of its prices; more are shown where more come.
     """
 
     def __init__(
@@ -44,11 +45,13 @@ class Ladder:
         paint: Paint,
         depth: int | None = None,
         steps: Mapping[str, Decimal] | None = None,
+        places: Mapping[str, int] | None = None,
     ) -> None:
         self._asked = list(products)
         self._paint = paint
         self._depth = depth
         self._books = Books(depth or 1, steps or {})
+        self._places = places or {}
         self._columns: dict[str, _Column] = {}
 
     def take(self, events: Sequence[Event]) -> None:
@@ -80,7 +83,9 @@ class Ladder:
     def _column(self, product: str, width: int) -> list[str]:
         column = self._columns.get(product)
         if column is None:
-            column = self._columns[product] = _Column(product, self._paint)
+            column = self._columns[product] = _Column(
+                product, self._paint, self._places.get(product, 0)
+            )
         return column.rows(self._books.of.get(product) or Visible(self._books.depth), width)
 
 
@@ -88,12 +93,12 @@ class _Column:
     """The ladder of one product. It remembers how wide its numbers were, so that they stand
     still, and its last picture."""
 
-    def __init__(self, product: str, paint: Paint) -> None:
+    def __init__(self, product: str, paint: Paint, places: int) -> None:
         self._title = printable(product)
         self._paint = paint
         self._shown: list[str] = []
         self._width = self._depth = 0
-        self._places = {"price": 0, "size": 0}
+        self._places = {"price": places, "size": 0}
         """Digits behind the point."""
         self._widths = {"price": len("PRICE"), "size": len("SIZE"), "total": len("TOTAL")}
 
@@ -206,13 +211,13 @@ class _Column:
         """What stands between the sides, as much of it as fits."""
         if seen.book.seq is None:
             return " " * self._width
-        text = "── "
+        text = ""
         for part in _between(asks, bids, self._places["price"]):
-            longer = f"{text}{part} " if text == "── " else f"{text}· {part} "
+            longer = f"{text}· {part} " if text else f"── {part} "
             if len(longer) + 2 <= self._width:
                 text = longer
         style = "dim" if seen.stale else "bold"
-        return self._paint(style, fit(text + "─" * (self._width - len(text)), self._width))
+        return self._styled(style, text + "─" * (self._width - len(text)))
 
 
 class _Step(NamedTuple):

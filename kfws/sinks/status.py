@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from kfws.protocol.events import Closed, Data, Event, Gap, Opened, Redial
 from kfws.sinks.columns import printable
@@ -14,9 +14,13 @@ SECOND_NS = 1_000_000_000
 
 
 class Status:
-    """``venue`` and ``asked`` (what was subscribed to) as they are to be shown."""
+    """``venue`` and ``asked`` (what was subscribed to) as they are to be shown; ``played`` says
+    where a replay stands, instead of how connections do."""
 
-    def __init__(self, *, venue: str, asked: str, paint: Paint) -> None:
+    def __init__(
+        self, *, venue: str, asked: str, paint: Paint, played: Callable[[], str] | None = None
+    ) -> None:
+        self._played = played
         self._fixed = printable(venue), printable(asked)
         self._paint = paint
         self._open: set[int] = set()
@@ -67,6 +71,8 @@ class Status:
         return self._paint(style, fit(text, width))
 
     def _state(self, now_ns: int) -> tuple[str, str]:
+        if self._played is not None:
+            return "reverse", self._played()
         if self._open:
             more = f" ×{len(self._open)}" if len(self._open) > 1 else ""
             return "reverse", f"● {self._fixed[0]}{more}"

@@ -94,8 +94,7 @@ class Live:
         if not any(each.feed == HEARTBEAT.feed for each in wanted):
             wanted = (*wanted, HEARTBEAT)
         self._target = target
-        # Public feeds come at once, private ones wait for a challenge anyway.
-        self._wanted = sorted(wanted, key=lambda each: each.is_private)
+        self._wanted = sorted(wanted, key=_turn)
         self._credentials = credentials
         self._attempts = attempts
         self._resync = resync
@@ -180,7 +179,7 @@ class Live:
             self.unsubscribe(HEARTBEAT)
         if subscription not in self._wanted:
             self._wanted.append(subscription)
-            self._wanted.sort(key=lambda each: each.is_private)
+            self._wanted.sort(key=_turn)
         if session := self._standing_session():
             session.subscribe(subscription)
             self._say()
@@ -308,6 +307,11 @@ class Live:
     def _closed(self, connection: Connection) -> Closed:
         code, reason = connection.ending
         return Closed(received_ns=time.time_ns(), connection=self._number, code=code, reason=reason)
+
+
+def _turn(subscription: Subscription) -> tuple[bool, bool]:
+    """Public feeds come at once, private ones wait for a challenge anyway; ours is the last."""
+    return subscription.is_private, subscription.quiet
 
 
 class _Pulse:

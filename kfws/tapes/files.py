@@ -32,6 +32,8 @@ __all__ = [
     "compression_of",
     "find",
     "first_ns",
+    "last_ns",
+    "place_of",
     "read_lines",
     "seal",
     "take_up",
@@ -44,6 +46,7 @@ _BEGINS: dict[Compression, bytes] = {"gz": b"\x1f\x8b\x08", "zst": b"\x28\xb5\x2
 _MAGIC = {begins[:2]: compression for compression, begins in _BEGINS.items()}
 _BLOCK = 1 << 16
 _PIECE = 1 << 20
+_TAIL_MOST = 1 << 22
 # The venue's frames end at 16 MB; what is longer is no line, and not kept in memory.
 _LINE_MOST = 1 << 25
 _TAPE = re.compile(r"\.ndjson(\.gz|\.zst)?(\.open)?$")
@@ -95,10 +98,12 @@ def find(names: Iterable[str]) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for name in names:
-        paths = [Path(name)] if Path(name).exists() else sorted(map(Path, _glob(name)))
+        # Path.exists raises for a name that is too long, and takes no name for a folder.
+        exists = os.path.exists(name)  # noqa: PTH110
+        paths = [Path(name)] if exists else sorted(map(Path, _glob(name)))
         tapes = [tape for path in paths for tape in (_below(path) if path.is_dir() else [path])]
         if not tapes:
-            what = f"no tape in {name}" if paths else f"there is no {name}"
+            what = f"no tape in {name}" if paths else f"there is no {name or 'tape without a name'}"
             raise OutputError(what, hint="name a tape, a folder with tapes or a glob")
         found |= dict.fromkeys(tapes)
     return sorted(found, key=lambda path: (first_ns(path) or 0, path))
@@ -113,13 +118,56 @@ def _below(folder: Path) -> list[Path]:
     return sorted(each for each in folder.rglob("*") if each.is_file() and _TAPE.search(each.name))
 
 
-def first_ns(path: Path) -> int | None:
-    """The moment of a tape's first line that has one. Raises OutputError."""
-    for batch in Reader(path, damages=[]).batches():
+def first_ns(path: Path, start: int = 0) -> int | None:
+    """The moment of the first line that has one, from a byte on. Raises OutputError."""
+    for batch in Reader(path, start=start, damages=[]).batches():
         for each in batch:
             if (moment := line.moment_of(each)) is not None:
                 return moment
     return None
+
+
+def last_ns(path: Path) -> int | None:
+    """The moment of a tape's last line that has one; None where that is too long to look for,
+    as in one compressed frame of any length. Raises OutputError."""
+    start = place_of(path, 1 << 63)
+    if path.stat().st_size - start > _TAIL_MOST:
+        return None
+    lines = (each for batch in Reader(path, start=start, damages=[]).batches() for each in batch)
+    moments = [moment for each in lines if (moment := line.moment_of(each)) is not None]
+    return moments[-1] if moments else None
+
+
+def place_of(path: Path, moment_ns: int) -> int:
+    """Where a Reader has to start so that it misses no line of this moment or later.
+
+    Found by halving, by lines or compressed frames: what comes before is not read. Lines are
+    taken to be in the order of time. Raises OutputError.
+    """
+    try:
+        with path.open("rb") as file:
+            compression = _MAGIC.get(file.read(2))
+            low, high = 0, os.fstat(file.fileno()).st_size
+            while high - low > _BLOCK:
+                middle = (low + high) // 2
+                place = _entrance(file, compression, middle, high)
+                first = first_ns(path, place) if place < high else None
+                if first is not None and first < moment_ns:
+                    low = place
+                else:
+                    high = middle
+            return low
+    except OSError as error:
+        raise OutputError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _entrance(file: BinaryIO, compression: Compression | None, position: int, end: int) -> int:
+    """Where the next line or compressed frame begins; not before ``end`` if there is none."""
+    if compression is not None:
+        return _next_frame(file, compression, position, end)
+    file.seek(position)
+    file.readline()
+    return file.tell()
 
 
 class Damage(NamedTuple):
@@ -232,7 +280,7 @@ class _Decompressor(Protocol):
     def eof(self) -> bool: ...
     @property
     def unused_data(self) -> bytes: ...
-    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int = ..., /) -> bytes: ...
 
 
 class _Piece(NamedTuple):
@@ -284,11 +332,14 @@ def _unpack(frame: _Decompressor, block: bytes) -> Iterator[bytes]:
     yield text
 
 
-def _next_frame(file: BinaryIO, compression: Compression, position: int) -> int:
-    """Where the next frame begins that can be read, at least in part; else the end of the file."""
+def _next_frame(
+    file: BinaryIO, compression: Compression, position: int, end: int | None = None
+) -> int:
+    """Where the next frame begins that can be read, at least in part; else the end of the file,
+    or a place behind ``end``."""
     begins = _BEGINS[compression]
     block = b""
-    while True:
+    while end is None or position < end:
         found = block.find(begins)
         if found < 0:
             position += max(0, len(block) + 1 - len(begins))
@@ -300,6 +351,7 @@ def _next_frame(file: BinaryIO, compression: Compression, position: int) -> int:
             return position + found
         else:
             position, block = position + found + 1, block[found + 1 :]
+    return position
 
 
 def _can_be_read(file: BinaryIO, compression: Compression, position: int) -> bool:

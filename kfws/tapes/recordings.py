@@ -53,6 +53,8 @@ class Step(NamedTuple):
     frames: list[bytes]
     event: Event | None = None
     """Of the stream's own; None of frames, and of a line that is neither."""
+    broken: bytes = b""
+    """Such a line."""
 
 
 def steps(reader: Reader) -> Iterator[Step]:
@@ -78,7 +80,7 @@ def steps(reader: Reader) -> Iterator[Step]:
                 at_ns = found.received_ns
                 frames.append(found.payload)
             elif event is None:
-                yield Step(at_ns, number, [])
+                yield Step(at_ns, number, [], broken=text)
             else:
                 at_ns = moment_of(event)
                 yield Step(at_ns, number, [], event)

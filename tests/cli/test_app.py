@@ -39,7 +39,7 @@ def test_help_names_every_command_and_every_exit_status(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     text = page(capfd, "--help")
-    for command in ("subscribe", "feeds", "products", "sim", "--version"):
+    for command in ("subscribe", "replay", "feeds", "products", "sim", "--version"):
         assert command in text
     for status in ExitStatus:
         assert f"{status.value} {status.meaning}" in text
@@ -61,9 +61,14 @@ OF_REQUEST = (
     "--insecure --proxy --ca-file --credentials --credentials-command "
     "--verbose -v --quiet -q --log-format --debug --help -h"
 )
+OF_REPLAY = (
+    "--speed --from --to --feed --product --format -f --output -o --overwrite --stamp --events "
+    "--fields --where --until --snapshots --no-snapshots --count -n --duration --strict "
+    "--verbose -v --quiet -q --log-format --debug --help -h"
+)
 OF_SIM = (
     "--host --port --rest-port --seed --start-time --rate --products --tls-cert --tls-key "
-    "--compression "
+    "--compression --tape --tape-speed "
     "--verbose -v --quiet -q --log-format --debug --help -h"
 )
 
@@ -76,6 +81,7 @@ OF_SIM = (
         ("sim", OF_SIM),
         ("feeds", "--format -f --help -h"),
         ("request", OF_REQUEST),
+        ("replay", OF_REPLAY),
     ],
 )
 def test_the_help_of_a_command_names_each_of_its_options(
@@ -149,7 +155,7 @@ def test_a_version_that_nobody_can_read_is_status_8() -> None:
         ),
         (
             ["subscribe", "trade", "PF_XBTUSD", "--nope"],
-            "no such option: --nope; see `kfws subscribe --help`",
+            "no such option: --nope (Possible options: --loop); see `kfws subscribe --help`",
         ),
         (
             ["subscribe", "trade", "PF_XBTUSD", "-n"],
@@ -203,6 +209,7 @@ ODD = ["", " ", "-", "--", "\0", "\n", "\x1b[31m", "é" * 300, "\udcff", "@", "@
         ["feeds", "-f", "ODD"],
         ["sim", "--port", "ODD", "--start-time", ""],
         ["sim", "ODD"],
+        ["replay", "x.ndjson", "--speed", "ODD"],
     ],
 )
 def test_odd_things_typed_are_one_harmless_line_and_status_2(args: list[str], odd: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from kfws.sim.market import Market
 from kfws.sim.server import SimOptions, serve
 from tests.cli.inside import Done, beside, run
+from tests.cli.test_terminal import CTRL_C, terminal
 
 SIM = ("--env", "sim", "-q")
 START_MS = 1_790_359_964_000
@@ -122,3 +124,69 @@ def test_fields_and_expressions_know_the_keys_of_a_line() -> None:
     done = run(*command, "--where", "spread>0 and stale==false")
     assert (done.status, done.said) == (0, [])
     assert done.out.startswith(b'{"mid":')
+
+
+# On a terminal
+
+
+def a_ladder(seen: list[str]) -> bool:
+    """Asks over what stands between them and the bids, once, above the status line."""
+    words = [line.split(" ", 1)[0] for line in seen]
+    shown = [word for word in words if word in ("ask", "──", "bid")]
+    middle = shown.index("──") if "──" in shown else 0
+    return shown == ["ask"] * middle + ["──"] + ["bid"] * middle != ["──"]
+
+
+@pytest.mark.parametrize("command", [("book",), ("subscribe", "book")])
+def test_a_person_sees_ladders_side_by_side_and_the_last_ones_stay(
+    command: tuple[str, ...],
+) -> None:
+    with terminal(*command, PRODUCT, "PF_ETHUSD", "PF_SOLUSD", "--env", "sim") as person:
+        person.until(lambda seen: a_ladder(seen) and "1 more: PF_SOLUSD" in seen)
+        top = next(line for line in person.seen if line.startswith(PRODUCT))
+        assert " PF_ETHUSD " in top
+        person.resize(140, 24)
+        person.until(lambda seen: a_ladder(seen) and any("PF_SOLUSD " in line for line in seen))
+        person.type(CTRL_C)
+        assert person.end() == 130
+        assert a_ladder(person.seen)
+        assert not person.screen.cursor.hidden
+
+
+def test_a_person_sees_that_a_book_is_stale_when_the_venue_went_away() -> None:
+    with ExitStack() as venues:
+        venue = venues.enter_context(beside(lambda: serve(SimOptions())))
+        with terminal("book", PRODUCT, "--url", venue.url) as person:
+            person.until(a_ladder)
+            venues.close()
+            person.until(lambda seen: any("STALE until its next snapshot" in line for line in seen))
+            person.type(CTRL_C)
+            assert person.end() == 130
+
+
+def test_a_limit_counts_visible_changes_and_the_ladder_shows_as_much_as_fits(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "top.ndjson"
+    more = ("--depth", "3", "-n", "5", "-o", "-", "-o", str(path))
+    with terminal("book", PRODUCT, "--env", "sim", *more) as person:
+        assert person.end() == 0
+        assert sum(line.startswith("ask ") for line in person.seen) == 3
+        assert any(line.startswith("kfws: 5 messages") for line in person.seen)
+    assert len(path.read_text().splitlines()) == 5
+
+
+def test_where_not_all_messages_of_a_book_pass_there_is_no_ladder() -> None:
+    command = ("subscribe", "book", PRODUCT, "--env", "sim", "--no-snapshots", "-n", "3")
+    with terminal(*command) as person:
+        assert person.end() == 0
+        assert not a_ladder(person.seen)
+        assert sum("PF_XBTUSD" in line for line in person.seen) == 3
+
+
+def test_without_a_terminal_a_table_is_one_plain_row_a_line() -> None:
+    done = run("book", PRODUCT, *SIM, "-f", "table", "-n", "2", "--depth", "1")
+    header, *rows = done.out.decode().splitlines()
+    assert header.split()[:2] == ["TIME", "PRODUCT"]
+    assert [row.split()[2:5] for row in rows] == [["snapshot", "2", "levels,"]] * 2
+    assert b"\x1b" not in done.out

@@ -827,3 +827,9 @@ def test_lines_about_books_have_keys_of_their_own() -> None:
     options: dict[str, Any] = {"where": "mid>1", "fields": "spread,stale", "format": Format.csv}
     assert planned("book", look=TypedLook(), **options).warnings == ()
     assert "mid" in planned("book", where="mid>1").warnings[0]
+
+
+def test_reads_are_kept_apart_and_stats_are_said_only_where_that_was_asked_for() -> None:
+    assert (planned().coalesce_s, planned().stats_s) == (0.0, None)
+    asked = planned(coalesce="5ms", stats="10s")
+    assert (asked.coalesce_s, asked.stats_s) == (0.005, 10.0)

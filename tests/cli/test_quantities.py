@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kfws.cli.quantities import age, duration_s, moment_ms, size_bytes, time_or_size
+from kfws.cli.quantities import (
+    age,
+    duration_s,
+    moment_ms,
+    moment_of_tape_ns,
+    size_bytes,
+    time_or_size,
+)
 from kfws.errors import UsageError
 
 
@@ -88,6 +95,55 @@ def test_what_is_no_moment_is_quoted_with_what_to_type(typed: str) -> None:
     assert "2026-11-24T16:00:00Z" in caught.value.hint
 
 
+# A tape from 16:00:05.5 UTC on.
+START_NS = 1_795_536_005_500_000_000
+
+
+@pytest.mark.parametrize(
+    ("typed", "at"),
+    [
+        ("0", "2026-11-24T16:00:05.500"),
+        ("0s", "2026-11-24T16:00:05.500"),
+        ("10m", "2026-11-24T16:10:05.500"),
+        ("1m30s", "2026-11-24T16:01:35.500"),
+        ("90", "2026-11-24T16:01:35.500"),
+        ("250ms", "2026-11-24T16:00:05.750"),
+        ("16:00", "2026-11-24T16:00:00"),
+        ("16:01", "2026-11-24T16:01:00"),
+        ("16:01:02.5", "2026-11-24T16:01:02.500"),
+        ("17:30+01:30", "2026-11-24T16:00:00"),
+        ("18:01+02:00", "2026-11-24T16:01:00"),
+        ("15:01", "2026-11-24T15:01:00"),
+        ("15:00", "2026-11-25T15:00:00"),
+        ("9:05", "2026-11-25T09:05:00"),
+        ("2026-11-24T16:30", "2026-11-24T16:30:00"),
+        ("2026-11-24T16:30:00Z", "2026-11-24T16:30:00"),
+        ("2026-11-25", "2026-11-25T00:00:00"),
+        ("1795536000", "2026-11-24T16:00:00"),
+        ("1795536000250", "2026-11-24T16:00:00.250"),
+        ("1795536000250000", "2026-11-24T16:00:00.250"),
+        (" 1795536000250000000 ", "2026-11-24T16:00:00.250"),
+    ],
+)
+def test_a_moment_on_a_tape_is_an_offset_a_time_of_day_or_a_time(typed: str, at: str) -> None:
+    assert moment_of_tape_ns(typed, START_NS) == moment_ms(at) * 10**6
+
+
+def test_a_moment_of_a_line_of_the_tape_is_exact() -> None:
+    assert moment_of_tape_ns("1795536005512345678", START_NS) == 1_795_536_005_512_345_678
+
+
+@pytest.mark.parametrize("typed", ["", "noon", "25:00", "16:", "-10m", "1:2", ":30", "99" * 20])
+def test_what_is_no_moment_of_a_tape_is_quoted_with_what_to_type(typed: str) -> None:
+    if typed.isdecimal():
+        assert moment_of_tape_ns(typed, START_NS) > START_NS  # very late, but a moment
+        return
+    with pytest.raises(UsageError) as caught:
+        moment_of_tape_ns(typed, START_NS)
+    assert caught.value.message == f"{typed!r} is not a moment"
+    assert "10m (from the start)" in caught.value.hint
+
+
 @pytest.mark.parametrize(
     ("typed", "size"),
     [
@@ -157,7 +213,12 @@ def test_neither_a_time_nor_a_size(typed: str) -> None:
 
 @given(st.text() | st.from_regex(r"[0-9.]*(ms|s|m|h|d|k|M|GiB)?[0-9]*", fullmatch=True))
 def test_any_text_is_a_quantity_or_a_usage_error(text: str) -> None:
-    for read in (duration_s, size_bytes, _first_of_both):
+    for read in (
+        duration_s,
+        size_bytes,
+        _first_of_both,
+        lambda typed: moment_of_tape_ns(typed, START_NS),
+    ):
         try:
             found = read(text)
         except UsageError as error:

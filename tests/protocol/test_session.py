@@ -952,6 +952,7 @@ def test_a_key_that_worked_before_is_tried_again_and_again() -> None:
 
 class StillMarket:
     products = ("PF_XBTUSD", "PF_ETHUSD")
+    feeds = frozenset(FEEDS)
 
     def snapshot(self, feed: str, product: str | None, now_ms: int) -> list[bytes]:
         return []

@@ -29,6 +29,7 @@ class Shelf:
     """A market whose snapshots say what they were asked for."""
 
     products = ("PF_XBTUSD", "PI_XBTUSD", "PF_AAPLxUSD")
+    feeds = frozenset(FEEDS)
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str | None, int]] = []

@@ -169,6 +169,11 @@ def test_columns_keep_their_precision_and_width_when_numbers_get_shorter() -> No
     assert after[1] == before[1]
 
 
+def test_prices_have_the_digits_of_their_tick_from_the_start() -> None:
+    view = ladder(snapshot(1, level("84001", "1")), places={"PF_XBTUSD": 1})
+    assert seen(view)[6].split()[:2] == ["bid", "84,001.0"]
+
+
 def test_small_numbers_are_written_out() -> None:
     view = ladder(snapshot(1, level("9.8195E-6", "1E+6"), level("9.82E-6", "2")))
     assert seen(view)[6].split()[:3] == ["bid", "0.0000098195", "1,000,000"]

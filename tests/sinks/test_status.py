@@ -81,3 +81,11 @@ def test_what_matters_least_is_left_out_where_it_is_narrow() -> None:
 def test_a_venue_cannot_move_the_cursor() -> None:
     line = Status(venue="ws://x/\x1b[2J", asked="ticker \u202e", paint=Paint(False))
     assert line.line(AT_NS, 80).isprintable()
+
+
+def test_of_a_replay_it_says_where_it_stands_instead_of_how_connections_do() -> None:
+    found = Status(venue="", asked="book", paint=Paint(False), played=lambda: "● playing ×10")
+    found.take([REDIAL, CLOSED, message()])
+    assert found.line(AT_NS, 60).rstrip() == (
+        " ● playing ×10 · book · delay 12 ms · no gaps · 1 messages"
+    )

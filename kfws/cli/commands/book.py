@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from kfws.cli import options
-from kfws.cli.choices import Color, Format, LogFormat, OnDiskFull, OnFull
+from kfws.cli.choices import Color, Format, LogFormat, LoopName, OnDiskFull, OnFull
 from kfws.cli.commands.subscribe import stream
 from kfws.cli.complete import product_ids
 from kfws.cli.env import Env
@@ -46,6 +46,8 @@ def book(
     resync: options.Resync = True,
     buffer: options.Buffer = "64MB",
     on_full: options.OnFullOption = OnFull.block,
+    coalesce: options.Coalesce = None,
+    loop: options.LoopOption = LoopName.auto,
     format: options.FormatOption = Format.auto,
     output: options.Output = None,
     overwrite: options.Overwrite = False,
@@ -63,6 +65,7 @@ def book(
     timeout: options.Timeout = None,
     until: options.Until = None,
     strict: options.Strict = False,
+    stats: options.Stats = None,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
     log_format: options.LogFormatOption = LogFormat.text,
@@ -123,6 +126,9 @@ def book(
             resync=resync,
             buffer=buffer,
             on_full=on_full,
+            coalesce=coalesce,
+            loop=loop,
+            stats=stats,
         ),
         world,
         talk,

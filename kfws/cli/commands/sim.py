@@ -11,8 +11,11 @@ from kfws.cli.choices import LogFormat
 from kfws.cli.env import Env
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from kfws.cli.talk import Talk
     from kfws.sim.server import SimOptions
+    from kfws.tapes.tape import Tape
 
 __all__ = ["sim"]
 
@@ -90,6 +93,21 @@ def sim(
             help="Write what was sent on which connection, and what was not, line by line.",
         ),
     ] = None,
+    tape: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tape",
+            metavar="TAPE",
+            help="Play what was recorded instead of a market (repeatable; folders, globs).",
+            show_default=False,
+        ),
+    ] = None,
+    tape_speed: Annotated[
+        float,
+        typer.Option(
+            "--tape-speed", min=0.001, max=10_000, metavar="N", help="N times as fast as recorded."
+        ),
+    ] = 1.0,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
     log_format: options.LogFormatOption = LogFormat.text,
@@ -148,15 +166,26 @@ def sim(
         late-challenge=TIME: the challenge comes so late
         wrong-challenge=N: a challenge that no signature will fit
         reject: a feed is refused on every connection
+
+    A recording as a venue, from its beginning on when the first client has
+    subscribed; at its end connections are closed (1000), and kfws leaves:
+
+        kfws sim --tape book.ndjson.zst --tape-speed 10
     """
     import asyncio
 
     from kfws.cli.quantities import moment_ms
     from kfws.errors import UsageError
     from kfws.sim.server import SimOptions
+    from kfws.tapes.tape import tapes_in
 
     if (tls_cert is None) != (tls_key is None):
         raise UsageError("TLS takes two files", hint="--tls-cert FILE --tls-key FILE")
+    if tape and (start_time is not None or rate is not None or products is not None):
+        raise UsageError(
+            "a tape has its own time, rate and products",
+            hint="--start-time, --rate and --products are for the simulated market",
+        )
     env: Env = context.obj
     talk = env.speak(verbose=verbose, quiet=quiet, debug=debug, log_format=log_format)
     options_ = SimOptions(
@@ -172,6 +201,8 @@ def sim(
         compression=compression,
         faults=fault or (),
         ledger=ledger,
+        tapes=tapes_in(tape) if tape else (),
+        tape_speed=tape_speed,
     )
     asyncio.run(_serve(options_, talk))
 
@@ -204,7 +235,7 @@ async def _serve(options_: SimOptions, talk: Talk) -> None:
             if options_.rest_port is not None:
                 where["rest_url"] = venue.rest_url
                 place += f", REST at {venue.rest_url}"
-            talk.say("warning", "simulated", f"simulated venue at {place}", **where)
+            talk.say("warning", "simulated", _what(options_.tapes, place), **where)
             listed = f"{venue.rest_url}/derivatives/api/v3/instruments"
             talk.say("warning", "rest", f"products list at {listed}")
             talk.say(
@@ -216,7 +247,11 @@ async def _serve(options_: SimOptions, talk: Talk) -> None:
             )
             talk.plain(f"export KFWS_API_KEY='{DEMO.key}'")
             talk.plain(f"export KFWS_API_SECRET='{DEMO.secret}'")
-            raise Interrupted(await left)
+            ended = asyncio.create_task(venue.ended.wait())
+            ended.add_done_callback(lambda _: leave(0))
+            if signum := await left:
+                raise Interrupted(signum)
+            talk.say("warning", "ended", "the tape is at its end; connections were closed (1000)")
     except OSError as exc:
         raise UsageError(
             f"cannot listen at {_places(options_)}: {exc.strerror or exc}",
@@ -227,3 +262,18 @@ async def _serve(options_: SimOptions, talk: Talk) -> None:
 def _places(options_: SimOptions) -> str:
     ports = [each for each in (options_.port, options_.rest_port) if each is not None]
     return " and ".join(f"{options_.host}:{port}" for port in ports)
+
+
+def _what(tapes: Sequence[Tape], place: str) -> str:
+    """What there is to be had, and that it is not the venue's."""
+    if not tapes:
+        return f"simulated venue at {place}"
+    from datetime import UTC, datetime
+
+    feeds = ", ".join(dict.fromkeys(feed for tape in tapes for feed in tape.feeds))
+    names = ", ".join(tape.path.name for tape in tapes[:3])
+    more = f" and {len(tapes) - 3} more" if len(tapes) > 3 else ""
+    since = datetime.fromtimestamp(min(tape.first_ns for tape in tapes) // 10**9, UTC)
+    source = " of a simulated market" if any(tape.is_simulated for tape in tapes) else ""
+    recorded = f"{feeds} recorded{source} from {since:%Y-%m-%d %H:%M:%S} UTC on"
+    return f"replayed venue at {place}: {recorded}, from {names}{more}"

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kfws.cli import options
-from kfws.cli.choices import Color, Format, LogFormat, OnDiskFull, OnFull
+from kfws.cli.choices import Color, Format, LogFormat, LoopName, OnDiskFull, OnFull
 from kfws.cli.complete import product_ids
 from kfws.cli.env import Env
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from kfws.cli.outlet import Outlet, Sink
     from kfws.cli.plan import Output, Plan, Typed
@@ -68,6 +68,8 @@ def subscribe(
     resync: options.Resync = True,
     buffer: options.Buffer = "64MB",
     on_full: options.OnFullOption = OnFull.block,
+    coalesce: options.Coalesce = None,
+    loop: options.LoopOption = LoopName.auto,
     format: options.FormatOption = Format.auto,
     output: options.Output = None,
     overwrite: options.Overwrite = False,
@@ -88,6 +90,7 @@ def subscribe(
     timeout: options.Timeout = None,
     until: options.Until = None,
     strict: options.Strict = False,
+    stats: options.Stats = None,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
     log_format: options.LogFormatOption = LogFormat.text,
@@ -151,6 +154,9 @@ def subscribe(
             resync=resync,
             buffer=buffer,
             on_full=on_full,
+            coalesce=coalesce,
+            loop=loop,
+            stats=stats,
         ),
         world,
         talk,
@@ -168,15 +174,14 @@ def stream(
     credentials_command: str | None = None,
 ) -> None:
     """Makes the plan of what was typed, and runs it to its end."""
-    import asyncio
-
+    from kfws.cli import loop
     from kfws.cli.plan import make_plan
 
     plan = make_plan(typed, stdout_is_terminal=env.stdout_is_terminal, read_text=env.read_text)
     for warning in plan.warnings:
         talk.say("warning", "plan", warning)
     key = env.credentials(plan, file=credentials, command=credentials_command)
-    asyncio.run(_run(plan, key, env, talk))
+    loop.run(_run(plan, key, env, talk), plan.loop)
 
 
 async def _run(plan: Plan, key: Credentials | None, env: Env, talk: Talk) -> None:
@@ -194,10 +199,10 @@ async def _run(plan: Plan, key: Credentials | None, env: Env, talk: Talk) -> Non
     async with AsyncExitStack() as stack:
         # Outputs first: a file that cannot be written is found before the venue is troubled.
         outlets = []
-        for output, outlet in _outlets(plan, env, talk, listed):
+        for output, outlet in open_outlets(plan, env, talk, listed):
             stack.callback(outlet.close)
             outlets.append((output, outlet))
-        url, header = plan.url, _header(plan, env)
+        url, header = plan.url, header_of(plan, env)
         if plan.venue == "sim":
             from kfws.sim.server import SimOptions, serve
 
@@ -266,6 +271,7 @@ def _source(plan: Plan, url: str, key: Credentials | None, env: Env) -> Source:
         compression=plan.compression,
         follow_redirects=not plan.is_private,
         buffer_bytes=plan.buffer_bytes // plan.redundancy,
+        coalesce_s=plan.coalesce_s,
     )
     return open_source(
         target,
@@ -280,10 +286,17 @@ def _source(plan: Plan, url: str, key: Credentials | None, env: Env) -> Source:
     )
 
 
-def _outlets(
-    plan: Plan, env: Env, talk: Talk, listed: ProductsList
+def open_outlets(
+    plan: Plan,
+    env: Env,
+    talk: Talk,
+    listed: ProductsList,
+    *,
+    played: Callable[[], str] | None = None,
 ) -> Iterator[tuple[Output, Outlet]]:
-    """The outputs, opened. Raises OutputError, and UsageError where two are one by a link."""
+    """The outputs, opened. Raises OutputError, and UsageError where two are one by a link.
+
+    ``played`` says where a replay stands."""
     import asyncio
     import time
     from os.path import realpath
@@ -302,10 +315,10 @@ def _outlets(
         loop.call_soon_threadsafe(talk.say, "warning", code, sentence)
 
     for output in plan.outputs:
-        if output.path is None:
-            yield output, _on_stdout(output, plan, env, talk, listed)
-            continue
         encoder = partial(_sink, output, plan, env)
+        if output.path is None:
+            yield output, _on_stdout(output, plan, env, talk, listed, played)
+            continue
         shelf = Shelf(_keeping(output, output.path, plan), encoder, tell)
         shelf.open(time.time_ns())
         pipe = shelf.hand_over()
@@ -314,6 +327,23 @@ def _outlets(
         else:
             sink = encoder(plan.feeds[0])
             yield output, DescriptorOutlet(pipe, sink, name=output.path, own=True)
+
+
+def _on_stdout(
+    output: Output,
+    plan: Plan,
+    env: Env,
+    talk: Talk,
+    listed: ProductsList,
+    played: Callable[[], str] | None,
+) -> Outlet:
+    if output.format is Format.table and env.can_draw:
+        from kfws.cli.views import on_terminal, views_of
+
+        return on_terminal(views_of(plan, env, listed.at_hand()), plan, env, talk, played)
+    from kfws.cli.outlet import DescriptorOutlet
+
+    return DescriptorOutlet(env.stdout, _sink(output, plan, env, plan.feeds[0]))
 
 
 def _keeping(output: Output, path: str, plan: Plan) -> Keeping:
@@ -337,16 +367,6 @@ def _keeping(output: Output, path: str, plan: Plan) -> Keeping:
 
 def _ns(seconds: float | None) -> int | None:
     return None if seconds is None else round(seconds * 1e9)
-
-
-def _on_stdout(output: Output, plan: Plan, env: Env, talk: Talk, listed: ProductsList) -> Outlet:
-    if output.format is Format.table and env.can_draw:
-        from kfws.cli.views import on_terminal, views_of
-
-        return on_terminal(views_of(plan, env, listed.at_hand()), plan, env, talk)
-    from kfws.cli.outlet import DescriptorOutlet
-
-    return DescriptorOutlet(env.stdout, _sink(output, plan, env, plan.feeds[0]))
 
 
 def _sink(output: Output, plan: Plan, env: Env, feed: str) -> Sink:
@@ -385,7 +405,7 @@ def _sink(output: Output, plan: Plan, env: Env, feed: str) -> Sink:
             )
 
 
-def _header(plan: Plan, env: Env) -> dict[str, Any]:
+def header_of(plan: Plan, env: Env) -> dict[str, Any]:
     """What a tape says of itself in its first line."""
     from kfws import __version__
     from kfws.cli.secrets import without_secrets
