@@ -49,7 +49,7 @@ def test_a_shown_command_prints_what_is_shown(command: str, shown: list[str], fo
     for tool in ("jq", "zstdcat"):
         if tool in command:
             need(tool)
-    if command.startswith("kfws subscribe book") and "-o " in command:
+    if command.startswith("kfws subscribe book") and "-o book.ndjson.zst" in command:
         (folder / "book.ndjson.zst").unlink(missing_ok=True)
     programs = Path(sys.executable).parent
     done = subprocess.run(

@@ -322,6 +322,16 @@ def test_a_rotated_recording_is_the_same_stream_in_several_files(tmp_path: Path)
             ]
 
 
+def test_a_rotated_recording_is_complete_to_the_audit(tmp_path: Path) -> None:
+    args = ("subscribe", "trade,book", "PF_XBTUSD", *SIM, "-n", "60", "-o", f"{tmp_path}/x.ndjson")
+    assert run(*args, "--rotate", "5kB").status == 0
+    audit = run("verify", str(tmp_path), "--strict", "-f", "json")
+    assert audit.status == 0
+    found = json.loads(audit.out)
+    assert sum(each["messages"] for each in found["streams"]) == 60
+    assert len(found["tapes"]) > 1
+
+
 def test_a_csv_for_each_feed_has_its_columns(tmp_path: Path) -> None:
     path = tmp_path / "{feed}.csv"
     args = ("subscribe", "trade,book", "PF_XBTUSD", *SIM, "-n", "10", "-o", str(path))
