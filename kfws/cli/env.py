@@ -161,6 +161,15 @@ class Env:
         return self.stdin_is_terminal and self.stdout_is_terminal
 
     @property
+    def has_controlling_terminal(self) -> bool:
+        """Whether SIGHUP means that the terminal is gone. To be asked early: then it is gone."""
+        try:
+            os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+        except (OSError, AttributeError):  # none, or Windows
+            return False
+        return True
+
+    @property
     def talks_on_stdout(self) -> bool:
         """Whether stderr is the very terminal that stdout is."""
         return self.stderr.is_on(self.stdout)

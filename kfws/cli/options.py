@@ -34,6 +34,7 @@ __all__ = [
     "Keep",
     "LogFormatOption",
     "LoopOption",
+    "Metrics",
     "OnDiskFullOption",
     "OnFullOption",
     "Output",
@@ -465,6 +466,17 @@ Stats = Annotated[
         metavar="TIME",
         help="Say how it goes every so often, e.g. 10s: rate, delay, gaps, buffer; with "
         "--events in the stream.",
+        rich_help_panel=_TALK,
+        show_default=False,
+    ),
+]
+Metrics = Annotated[
+    str | None,
+    typer.Option(
+        "--metrics",
+        metavar="[HOST:]PORT",
+        help="Answer http://HOST:PORT/metrics for Prometheus; without a host on this machine "
+        "alone. Port 0: any free one, told with -v.",
         rich_help_panel=_TALK,
         show_default=False,
     ),

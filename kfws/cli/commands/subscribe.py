@@ -91,6 +91,7 @@ def subscribe(
     until: options.Until = None,
     strict: options.Strict = False,
     stats: options.Stats = None,
+    metrics: options.Metrics = None,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
     log_format: options.LogFormatOption = LogFormat.text,
@@ -157,6 +158,7 @@ def subscribe(
             coalesce=coalesce,
             loop=loop,
             stats=stats,
+            metrics=metrics,
         ),
         world,
         talk,
@@ -209,9 +211,23 @@ async def _run(plan: Plan, key: Credentials | None, env: Env, talk: Talk) -> Non
             venue = await stack.enter_async_context(serve(SimOptions(compression=plan.compression)))
             url, header = venue.url, header | {"simulated": True, "seed": 1}
             talk.say("warning", "simulated", "simulated market data: --env sim, not the venue")
-        run = Run(plan, outlets, talk, header=header, fault=listed.fault)
+        run = Run(
+            plan,
+            outlets,
+            talk,
+            header=header,
+            fault=listed.fault,
+            reopens=not env.has_controlling_terminal,
+        )
+        source = _source(plan, url, key, env)
+        if plan.metrics is not None:
+            from kfws.cli.metrics import serve_metrics
+
+            page = partial(run.metrics, source)
+            where = await stack.enter_async_context(serve_metrics(*plan.metrics, page))
+            talk.say("info", "metrics", f"metrics at {where}")
         try:
-            await run.run(_source(plan, url, key, env))
+            await run.run(source)
         except Refused as exc:
             raise await _explained(exc, run.refused, listed) from exc
 
