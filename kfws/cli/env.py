@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from kfws.cli.choices import Color, LogFormat, VenueName
     from kfws.cli.plan import Plan
+    from kfws.cli.settings import Setting
     from kfws.cli.talk import Level, Talk
     from kfws.errors import KfwsError
     from kfws.protocol.auth import Credentials
@@ -106,8 +107,12 @@ class Env:
     is_debug: bool = False
     cache_folder: Path | None = None
     """Where lists are kept; None: where the system has it."""
+    config_folder: Path | None = None
+    """Where keys are kept; None: where the system has it."""
     args: Sequence[str] = ()
     """What was typed behind the program's name."""
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+    """What stands in for options that were not typed."""
 
     @classmethod
     def of_process(cls) -> Env:
@@ -148,6 +153,15 @@ class Env:
         from platformdirs import user_cache_path
 
         return user_cache_path("kfws")
+
+    @property
+    def config(self) -> Path:
+        """The user's folder of what is ours and lasts; it may not be there."""
+        if self.config_folder is not None:
+            return self.config_folder
+        from platformdirs import user_config_path
+
+        return user_config_path("kfws")
 
     @property
     def can_draw(self) -> bool:
