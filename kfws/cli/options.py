@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from kfws.cli.choices import Color, Format, LogFormat, LoopName, OnDiskFull, OnFull, VenueName
+from kfws.cli.complete import field_names, sort_titles
 
 __all__ = [
     "SELECT",
@@ -330,6 +331,7 @@ Fields = Annotated[
         "--fields",
         metavar="A,B",
         help="Just these columns (csv, table) or keys (ndjson, json).",
+        autocompletion=field_names,
         rich_help_panel=_OUTPUT,
     ),
 ]
@@ -340,6 +342,7 @@ Sort = Annotated[
         metavar="COLUMN",
         help="Order the rows of a live table by a column, e.g. change; -change: the greatest "
         "first. (default: as asked for)",
+        autocompletion=sort_titles,
         rich_help_panel=_OUTPUT,
         show_default=False,
     ),

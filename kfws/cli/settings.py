@@ -73,6 +73,9 @@ class Command(TyperCommand):
         super().__init__(*args, params=params, **named)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if ctx.resilient_parsing and args and args[-1].startswith("-"):
+            # TAB behind an option that lacks its value, at which the parser would give up.
+            args = args[:-1]
         typed, _, _ = self.make_parser(ctx).parse_args(args=[*args])
         ctx.meta[TYPED] = typed
         if not typed.get("help"):

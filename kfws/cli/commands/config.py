@@ -10,6 +10,7 @@ import typer
 from kfws.cli import options
 from kfws.cli.choices import Format
 from kfws.cli.commands.feeds import as_rows
+from kfws.cli.complete import commands
 from kfws.cli.env import Env
 from kfws.cli.rows import as_table
 from kfws.cli.settings import TYPED, Command, Setting, settable, settings
@@ -27,7 +28,7 @@ def show(
     context: typer.Context,
     command: Annotated[
         str,
-        typer.Argument(metavar="[COMMAND]", help="Of which command.", show_default=True),
+        typer.Argument(metavar="[COMMAND]", help="Of which command.", autocompletion=commands),
     ] = "subscribe",
     format: options.FormatOption = Format.auto,
 ) -> None:

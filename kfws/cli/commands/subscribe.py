@@ -9,7 +9,7 @@ import typer
 
 from kfws.cli import options
 from kfws.cli.choices import Color, Format, LogFormat, LoopName, OnDiskFull, OnFull
-from kfws.cli.complete import product_ids
+from kfws.cli.complete import feed_names, product_ids
 from kfws.cli.env import Env
 
 if TYPE_CHECKING:
@@ -33,7 +33,10 @@ FETCH_AFTER_REFUSAL_S = 3.0
 Feeds = Annotated[
     str,
     typer.Argument(
-        metavar="FEED[,FEED…]", help="Feeds; `kfws feeds` lists them.", show_default=False
+        metavar="FEED[,FEED…]",
+        help="Feeds; `kfws feeds` lists them.",
+        show_default=False,
+        autocompletion=feed_names,
     ),
 ]
 Products = Annotated[
