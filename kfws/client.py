@@ -146,9 +146,9 @@ class FuturesWSClient:
     ``callback`` is given every message as a dict, control messages too (but for the challenge),
     in order, one at a time; it is a coroutine function or a plain one. Or override ``on_message``
     in a subclass, or use ``messages()``. Keys and signatures that the venue echoes are
-    overwritten with ``*``. Never given: frames that are not one JSON object (logged; ``Broken``
-    in ``events()``), second copies of a numbered message, and the heartbeats that the client
-    subscribes to for itself.
+    overwritten with ``*``. Never given: broken frames, which are not one JSON object or lack their
+    feed, product or number (logged; ``Broken`` in ``events()``), second copies of a numbered
+    message, and the heartbeats that the client subscribes to for itself.
 
     What the documented class cannot say:
 

@@ -39,7 +39,7 @@ from kfws.sources.failures import (
 if TYPE_CHECKING:
     import aiohttp
 
-__all__ = ["METHODS", "Rest", "judge"]
+__all__ = ["METHODS", "Rest", "judge", "load"]
 
 METHODS = ("GET", "POST", "PUT", "DELETE")
 
@@ -270,6 +270,11 @@ def _spelled(
         queries.append(form)
         form = ""
     return parts.path, "&".join(filter(None, queries)), form
+
+
+def load() -> None:
+    """Imports what the first request needs, which takes a while: for a thread, beside a stream."""
+    import aiohttp  # noqa: F401
 
 
 def judge(status: int, text: str) -> Any:
