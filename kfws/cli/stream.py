@@ -44,7 +44,7 @@ DRAW_EVERY_S = 0.1
 # What is held back when a signal comes gets this long; then the connection is closed (0.4 s).
 FLUSH_ON_SIGNAL_S = 0.25
 # And what was not even taken out of the buffer; the rest of it is named.
-REST_ON_SIGNAL_S = 0.3
+REST_ON_SIGNAL_S = 0.15
 
 
 class Source(Protocol):

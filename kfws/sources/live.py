@@ -167,7 +167,8 @@ class Live:
             while events := pulse.take() or _received(connection, session):
                 yield events
                 if until is not None and time.monotonic() >= until and connection.held:
-                    yield self._sequences.lost(time.time_ns(), now_ns, "slow-reader")
+                    since_ns, now_ns = now_ns, time.time_ns()
+                    yield self._sequences.lost(since_ns, now_ns, "slow-reader")
                     break
             if session.beats and connection.silent_s > MISSED_BEATS_S:
                 yield self._sequences.lost(connection.read_ns, now_ns, pulse.cause)
