@@ -14,6 +14,7 @@ import stat
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Protocol, runtime_checkable
 
@@ -383,11 +384,9 @@ class FileOutlet:
         try:
             while self._record_next():
                 self._shelf.tick(time.time_ns())
-        except OutputError:
-            try:
+        except Exception:
+            with suppress(Exception):  # the first reason is told
                 self._shelf.close(time.time_ns())
-            except OutputError:
-                pass  # the first reason is told
             raise
         self._shelf.close(time.time_ns())
 
