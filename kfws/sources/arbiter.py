@@ -27,7 +27,7 @@ from kfws.protocol.events import (
     Subscribed,
 )
 from kfws.protocol.feeds import FEEDS
-from kfws.protocol.sequence import WINDOW, holes, numbers_of
+from kfws.protocol.sequence import NEWER_MS, WINDOW, holes, numbers_of
 
 __all__ = ["Arbiter"]
 
@@ -42,9 +42,6 @@ LATE_NS = 5_000_000_000
 SKEW_NS = 1_000_000_000
 # So long a connection's word waits for that of the others.
 CLAIM_NS = 60_000_000_000
-# A message with a number that came before is new all the same if it is so much younger than
-# what was passed on last: connections are not so far apart.
-NEWER_MS = 1000
 # Payloads of a stream that are remembered, so that a takeover gives none of them again.
 KEPT = 256
 # So many messages are held back for one that is missing; then it is missing.
