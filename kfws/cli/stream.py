@@ -49,6 +49,7 @@ LOOK_EVERY_S = 1.0
 STUCK_AFTER = 5
 # As often as an eye can follow.
 DRAW_EVERY_S = 0.1
+PROGRESS_EVERY_S = 0.2
 # What is held back when a signal comes gets this long; then the connection is closed (0.4 s).
 FLUSH_ON_SIGNAL_S = 0.25
 # And what was not even taken out of the buffer; the rest of it is named.
@@ -80,6 +81,7 @@ class Run:
     ``fault`` says what is wrong with a product id, or nothing where it does not know, and
     ``learn`` has it know more, once and in its own time: the stream does not wait for it.
     ``now_ns`` is the clock of what comes: a tape's, when one is played.
+    ``progress`` shows how far it is, where nothing else does.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Run:
         fault: Callable[[str], str] = lambda _: "",
         learn: Callable[[], Awaitable[object]] | None = None,
         now_ns: Callable[[], int] = time.time_ns,
+        progress: Callable[[str], None] | None = None,
         look_every_s: float = LOOK_EVERY_S,
     ) -> None:
         self._plan = plan
@@ -102,6 +105,7 @@ class Run:
         self._told_failures = 0
         self._talk = talk
         self._header = header
+        self._progress = progress
         self._look_every_s = look_every_s
         self._narrator = Narrator(talk, fault)
         self._learn = learn
@@ -312,6 +316,8 @@ class Run:
         """Ends the run from outside the pump; the first reason counts, but for a signal."""
         if self._is_over and not isinstance(ending, Interrupted):
             return
+        if isinstance(ending, Interrupted) and ending.signum == signal.SIGINT:
+            self._talk.wipe_echo()
         self._is_over = True
         self._ending = ending
         # The pump itself finds that the last reader left: it closes its source and returns.
@@ -324,6 +330,8 @@ class Run:
             yield self._learn_once(self._learn)
         if self._drawn:
             yield self._draw(source)
+        if self._progress is not None:
+            yield self._show_progress(self._progress)
         if self._lines is not None and self._lines.every_s is not None:
             yield self._sample(self._lines, self._lines.every_s)
         if self._plan.stats_s is not None:
@@ -378,6 +386,14 @@ class Run:
             except OutputError as exc:
                 self._end(exc)
             await asyncio.sleep(DRAW_EVERY_S)
+
+    async def _show_progress(self, show: Callable[[str], None]) -> None:
+        try:
+            while True:
+                show(self._totals.so_far())
+                await asyncio.sleep(PROGRESS_EVERY_S)
+        finally:
+            show("")
 
     async def _sample(self, lines: BookLines, every_s: float) -> None:
         while not self._is_over:

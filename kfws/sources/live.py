@@ -15,7 +15,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Literal
 
-from kfws.errors import KfwsError, ReaderTooSlow, Unreachable
+from kfws.errors import KfwsError, ReaderTooSlow, Refused, Unreachable, Unwelcome
 from kfws.protocol.auth import Credentials
 from kfws.protocol.events import Cause, Closed, Event, Opened, Redial, Silent, Tick
 from kfws.protocol.sequence import Sequences
@@ -279,7 +279,10 @@ class Live:
                 if was_idle:
                     yield self._tick(session, connection)
             self._connection = self._session = None
-            gaps = self._sequences.lost(connection.read_ns, time.time_ns(), pulse.cause)
+            gaps = []
+            # Who leaves over a refusal loses nothing: the run is over.
+            if not isinstance(session.verdict, (Refused, Unwelcome)):
+                gaps = self._sequences.lost(connection.read_ns, time.time_ns(), pulse.cause)
             yield [*gaps, self._closed(connection)]
             if pulse.failure or session.verdict:
                 raise pulse.failure or session.verdict  # type: ignore[misc]

@@ -105,6 +105,18 @@ async def test_a_key_that_is_refused_ends_the_stream() -> None:
             await collect(live, data=1)
 
 
+async def test_who_leaves_over_a_refused_key_has_lost_nothing() -> None:
+    events: list[Event] = []
+    async with serve(SimOptions()) as venue:
+        wanted = [Subscription("fills"), TICKER]
+        live = Live(Target(venue.url), wanted, Credentials("mine", DEMO.secret))
+        with pytest.raises(Unwelcome, match="key refused"):
+            await exhaust(live, events)
+    assert any(isinstance(each, Subscribed) and each.feed == "ticker" for each in events)
+    assert isinstance(events[-1], Closed)
+    assert not [each for each in events if isinstance(each, Gap)]
+
+
 async def test_the_stream_ends_when_everything_was_refused() -> None:
     async with serve(SimOptions()) as venue:
         live = Live(Target(venue.url), [Subscription("ticker", "PF_NOPEUSD")])

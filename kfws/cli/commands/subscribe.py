@@ -109,7 +109,7 @@ def subscribe(
 
         kfws subscribe trade PF_XBTUSD --where 'side==buy and qty>=1'
 
-        kfws subscribe ticker 'PF_*' -f csv -o tickers.csv.gz
+        kfws subscribe ticker 'PF_*' -o tickers.csv.gz
 
         kfws subscribe ticker PF_XBTUSD --env sim -n 1
     """
@@ -210,8 +210,16 @@ async def _run(plan: Plan, key: Credentials | None, env: Env, talk: Talk) -> Non
             venue = await stack.enter_async_context(serve(SimOptions(compression=plan.compression)))
             url, header = venue.url, header | {"simulated": True, "seed": 1}
             talk.say("warning", "simulated", "simulated market data: --env sim, not the venue")
-        learn = partial(_looked_up, listed)
-        run = Run(plan, outlets, talk, header=header, fault=listed.fault, learn=learn)
+        unseen = env.stderr_is_terminal and all(output.path for output in plan.outputs)
+        run = Run(
+            plan,
+            outlets,
+            talk,
+            header=header,
+            fault=listed.fault,
+            learn=partial(_looked_up, listed),
+            progress=env.stderr.draw if unseen and talk.is_for_people else None,
+        )
         try:
             await run.run(_source(plan, url, key, env))
         except Refused as exc:
