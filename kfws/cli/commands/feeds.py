@@ -7,7 +7,7 @@ import typer
 from kfws.cli import options
 from kfws.cli.choices import Format
 from kfws.cli.env import Env
-from kfws.cli.rows import as_csv, as_table
+from kfws.cli.rows import Column, as_csv, as_table
 
 __all__ = ["feeds"]
 
@@ -35,10 +35,10 @@ def feeds(context: typer.Context, format: options.FormatOption = Format.auto) ->
     ]
     if format is Format.auto:
         format = Format.table if env.stdout_is_terminal else Format.ndjson
-    env.print(_FORMATS[format](rows))
+    env.print(_table(rows, env.columns) if format is Format.table else _FORMATS[format](rows))
 
 
-def _table(rows: list[dict[str, object]]) -> str:
+def _table(rows: list[dict[str, object]], width: int | None) -> str:
     cells = [
         [
             str(row["feed"]),
@@ -48,7 +48,13 @@ def _table(rows: list[dict[str, object]]) -> str:
         ]
         for row in rows
     ]
-    return as_table(("FEED", "ACCESS", "PRODUCTS", "CARRIES"), cells)
+    columns = [
+        Column("FEED"),
+        Column("ACCESS", spare=1),
+        Column("PRODUCTS", spare=2),
+        Column("CARRIES", cut="end"),
+    ]
+    return as_table(columns, cells, width=width)
 
 
 _PRODUCTS = {"required": "named", "optional": "filter", "none": "-"}
@@ -71,7 +77,6 @@ def _csv(rows: list[dict[str, object]]) -> str:
 
 
 _FORMATS = {
-    Format.table: _table,
     Format.ndjson: _ndjson,
     Format.raw: _ndjson,
     Format.json: _json,
