@@ -44,7 +44,7 @@ class Leg(Protocol):
 
     def events(self) -> AsyncGenerator[list[Event]]: ...
 
-    def rest(self) -> Iterator[list[Event]]: ...
+    def rest(self, patience_s: float | None = None) -> Iterator[list[Event]]: ...
 
     def ask_again(self, feed: str, product: str | None) -> None:
         """Asks for a feed anew, for its snapshot."""
@@ -128,14 +128,14 @@ class Redundant:
         """Bytes that came and were not handed out yet, on all connections."""
         return sum(leg.buffered for leg in self._legs.values())
 
-    def rest(self) -> Iterator[list[Event]]:
+    def rest(self, patience_s: float | None = None) -> Iterator[list[Event]]:
         """What came and was not handed out before ``events`` was closed."""
         now_ns = time.time_ns()
         out, self._out = self._out, []
         closed: list[Event] = []  # by us: no reason to take anything over
         silent: dict[tuple[str, str | None], list[Gap]] = {}
         for number, leg in self._legs.items():
-            for events in leg.rest():
+            for events in leg.rest(patience_s):
                 closed += [each for each in events if isinstance(each, Closed)]
                 others = [each for each in events if not isinstance(each, Closed)]
                 out += self._arbiter.receive(number, others, now_ns)
