@@ -168,6 +168,20 @@ class Env:
             columns, lines = self._said("COLUMNS"), self._said("LINES")
         return columns or 80, lines or 24
 
+    @property
+    def columns(self) -> int | None:
+        """How wide a line on stdout may be; None where it is no terminal."""
+        return self.size[0] if self.stdout_is_terminal else None
+
+    @property
+    def stdout_is_kept(self) -> bool:
+        """Whether stdout is a file or the null device, so that nobody reads it meanwhile."""
+        try:
+            found, null = os.fstat(self.stdout), Path(os.devnull).stat()
+        except OSError:
+            return False
+        return stat.S_ISREG(found.st_mode) or os.path.samestat(found, null)
+
     def _said(self, name: str) -> int:
         text = self.environ.get(name, "")[:9]
         return int(text) if text.isdecimal() else 0

@@ -308,6 +308,15 @@ def test_feeds_are_a_table_on_a_terminal() -> None:
     assert run("feeds", "-f", "table").out == done.out
 
 
+def test_on_a_narrow_terminal_the_feeds_are_named_whole() -> None:
+    done = run("feeds", terminal=True, environ={"COLUMNS": "60"})
+    header, *rows = done.out.decode().splitlines()
+    assert header.split() == ["FEED", "ACCESS", "CARRIES"]
+    assert [row.split()[0] for row in rows] == list(FEEDS)
+    assert max(map(len, rows)) <= 60
+    assert rows[0].endswith("executed trades, las…")
+
+
 @pytest.mark.parametrize("format", [[], ["-f", "auto"], ["-f", "ndjson"], ["-f", "raw"]])
 def test_feeds_are_objects_in_a_pipe(format: list[str]) -> None:
     done = run("feeds", *format)
