@@ -21,7 +21,17 @@ from kfws.protocol.products import nearest
 if TYPE_CHECKING:
     from decimal import Decimal
 
-__all__ = ["Product", "Products", "decimals", "keep", "kept", "kept_at", "parse", "tick_size"]
+__all__ = [
+    "Product",
+    "Products",
+    "decimals",
+    "keep",
+    "kept",
+    "kept_at",
+    "parse",
+    "put",
+    "tick_size",
+]
 
 
 class Product(msgspec.Struct, frozen=True, gc=False):
@@ -135,16 +145,23 @@ def kept(path: Path) -> Products | None:
 
 
 def keep(products: Products, path: Path) -> None:
-    """Keeps the list in a file: all of it or nothing, for its owner's eyes. Raises OSError."""
+    """Keeps the list in a file, as ``put`` does. Raises OSError."""
+    content = _Kept(products.fetched_ns, [Raw(row) for _, row in products.rows])
+    put(msgspec.json.encode(content), path)
+
+
+def put(content: bytes, path: Path) -> None:
+    """Writes a file: all of it or nothing, for its owner's eyes. Raises OSError."""
     import tempfile
 
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    content = _Kept(products.fetched_ns, [Raw(row) for _, row in products.rows])
     # Two runs at once each write a file of their own (0600); the last to rename wins.
     fd, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
     try:
         with os.fdopen(fd, "wb") as file:
-            file.write(msgspec.json.encode(content))
+            file.write(content)
+            file.flush()
+            os.fsync(fd)
         Path(name).replace(path)
     except OSError:
         Path(name).unlink(missing_ok=True)

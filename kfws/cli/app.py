@@ -9,8 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from kfws import __version__
+from kfws.cli.commands.auth import auth
 from kfws.cli.commands.book import book
 from kfws.cli.commands.convert import convert
+from kfws.cli.commands.doctor import doctor
 from kfws.cli.commands.feeds import feeds
 from kfws.cli.commands.merge import merge
 from kfws.cli.commands.products import products
@@ -47,6 +49,8 @@ app.command()(verify)
 app.command()(merge)
 app.command()(convert)
 app.command()(request)
+app.add_typer(auth)
+app.command()(doctor)
 
 
 def _print_version(context: typer.Context, wanted: bool) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import select
-import shlex
 import stat
 import sys
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from kfws.cli.choices import Color, LogFormat, VenueName
     from kfws.cli.plan import Plan
+    from kfws.cli.profiles import Profiles
+    from kfws.cli.secrets import KeySource
     from kfws.cli.talk import Level, Talk
     from kfws.errors import KfwsError
     from kfws.protocol.auth import Credentials
@@ -30,7 +32,7 @@ LINES_KEPT = 1000
 # A pipe that is ready takes this much without blocking (PIPE_BUF on Linux, 512 at least).
 ATOMIC_BYTES = 512 if not hasattr(os, "fpathconf") else 4096
 CLOSED = -1
-NO_KEY = "set KFWS_API_KEY and KFWS_API_SECRET, or give --credentials FILE"
+NO_KEY = "`kfws auth login`, or set KFWS_API_KEY and KFWS_API_SECRET, or give --credentials FILE"
 
 
 class LineWriter:
@@ -106,6 +108,8 @@ class Env:
     is_debug: bool = False
     cache_folder: Path | None = None
     """Where lists are kept; None: where the system has it."""
+    config_folder: Path | None = None
+    """Where keys are kept; None: where the system has it."""
     args: Sequence[str] = ()
     """What was typed behind the program's name."""
 
@@ -148,6 +152,15 @@ class Env:
         from platformdirs import user_cache_path
 
         return user_cache_path("kfws")
+
+    @property
+    def config(self) -> Path:
+        """The user's folder of what is ours and lasts; it may not be there."""
+        if self.config_folder is not None:
+            return self.config_folder
+        from platformdirs import user_config_path
+
+        return user_config_path("kfws")
 
     @property
     def can_draw(self) -> bool:
@@ -246,7 +259,7 @@ class Env:
     # What is read
 
     def credentials(
-        self, plan: Plan, *, file: str | None, command: str | None
+        self, plan: Plan, *, file: str | None, command: str | None, profile: str | None = None
     ) -> Credentials | None:
         """The key for private feeds, first found wins; None where only public ones are asked for.
 
@@ -256,44 +269,69 @@ class Env:
 
         if not plan.is_private:
             return None
-        found = self.find_credentials(plan.venue, file=file, command=command)
+        found = self.find_credentials(plan.venue, file=file, command=command, profile=profile)
         if found is None:
             raise Unwelcome(f"{', '.join(plan.private_feeds)} needs an API key", hint=NO_KEY)
         return found
 
     def find_credentials(
-        self, venue: VenueName | None, *, file: str | None, command: str | None
+        self,
+        venue: VenueName | None,
+        *,
+        file: str | None,
+        command: str | None,
+        profile: str | None = None,
     ) -> Credentials | None:
-        """The first key that is found, or None. Raises Unwelcome for one that is none.
+        """The first key that is found, or None. Raises Unwelcome for one that is none."""
+        from kfws.cli.secrets import first_key
 
-        The simulator's own key is used with the simulator in the process.
+        found = first_key(self.key_sources(venue, file=file, command=command, profile=profile))
+        return found and found[1]
+
+    def key_sources(
+        self,
+        venue: VenueName | None,
+        *,
+        file: str | None,
+        command: str | None,
+        profile: str | None = None,
+    ) -> Iterator[KeySource]:
+        """Where a key may come from, in the order of asking. What was typed comes first.
+
+        The simulator in the process takes its own key unless one was typed.
         """
-        from kfws.cli.secrets import from_environment, parse_credentials
+        from kfws.cli.profiles import DEFAULT
+        from kfws.cli.secrets import (
+            VARIABLES,
+            KeySource,
+            from_variables,
+            parse_credentials,
+            read_private,
+        )
         from kfws.protocol.auth import DEMO
 
         if file is not None:
-            return parse_credentials(self._read_private(file), file)
+            yield KeySource(file, lambda: parse_credentials(read_private(file), file))
         if command is not None:
-            return parse_credentials(_output_of(command), "--credentials-command")
-        return DEMO if venue == "sim" else from_environment(self.environ)
+            name = "--credentials-command"
+            yield KeySource(name, lambda: parse_credentials(_output_of(command), name))
+        profiles = self.profiles
+        if profile is not None:
+            yield KeySource(f"profile {profile}", partial(profiles.get, profile))
+        if venue == "sim":
+            yield KeySource("the simulator's own", lambda: DEMO)
+            return
+        for pair in VARIABLES:
+            yield KeySource(" and ".join(pair), partial(from_variables, self.environ, pair))
+        if profile is None:
+            yield KeySource(f"profile {DEFAULT}", partial(profiles.find, DEFAULT))
 
-    def _read_private(self, path: str) -> str:
-        from kfws.errors import Unwelcome
+    @property
+    def profiles(self) -> Profiles:
+        """The keys that `kfws auth login` keeps."""
+        from kfws.cli.profiles import Profiles
 
-        try:
-            mode = Path(path).stat().st_mode
-            if os.name == "posix" and stat.S_ISREG(mode) and mode & 0o077:
-                raise Unwelcome(
-                    f"{path} can be read by others than you", hint=f"chmod 600 {shlex.quote(path)}"
-                )
-            return Path(path).read_text(encoding="utf-8")
-        except OSError as exc:
-            raise Unwelcome(
-                f"{path} cannot be read: {exc.strerror}", hint="--credentials names a file"
-            ) from exc
-        except UnicodeDecodeError:
-            pass  # raised below: this error holds the file's bytes
-        raise Unwelcome(f"{path} is no text", hint="write api_key = … and api_secret = … into it")
+        return Profiles(self.config / "credentials")
 
     def read_text(self, path: str) -> str:
         """A file's text, or stdin's for ``-``; OSError or UnicodeDecodeError as open gives."""
@@ -302,6 +340,30 @@ class Env:
         if sys.stdin is None:
             raise OSError(errno.EBADF, "stdin is closed")
         return sys.stdin.read()
+
+    def ask_secret(self, prompt: str) -> str:
+        """Asks the person at the terminal; what is typed is not shown. Raises UsageError."""
+        from getpass import getpass
+
+        from kfws.errors import UsageError
+
+        try:
+            return getpass(prompt).strip()
+        except EOFError:
+            pass
+        raise UsageError("nothing was typed", hint="paste it, and press Enter")
+
+    def read_secret(self) -> str:
+        """Stdin's text to its end. Raises Unwelcome, without what was read."""
+        from kfws.errors import Unwelcome
+
+        try:
+            return self.read_text("-")
+        except OSError as exc:
+            raise Unwelcome(f"stdin cannot be read: {exc.strerror}") from exc
+        except UnicodeDecodeError:
+            pass  # raised below: this error holds the bytes
+        raise Unwelcome("stdin is no text", hint="api_key = … and api_secret = …")
 
     def confirms(self, question: str) -> bool:
         """Asks the person at the terminal; only y or yes is one. False without a terminal."""

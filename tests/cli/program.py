@@ -21,8 +21,8 @@ def environment(**more: str) -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith(("KFWS_", "KRAKEN_")) and name.lower() not in _PROXIES
     }
-    # Lists that the developer keeps are none of a test's affair either.
-    return kept | {"XDG_CACHE_HOME": os.devnull} | more
+    # Lists and keys that the developer keeps are none of a test's affair either.
+    return kept | {"XDG_CACHE_HOME": os.devnull, "XDG_CONFIG_HOME": os.devnull} | more
 
 
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "socks_proxy", "wss_proxy", "ws_proxy")

@@ -91,6 +91,7 @@ def request(
     ca_file: options.CaFile = None,
     credentials: options.CredentialsFile = None,
     credentials_command: options.CredentialsCommand = None,
+    profile: options.Profile = None,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
     log_format: options.LogFormatOption = LogFormat.text,
@@ -139,7 +140,9 @@ def request(
     venue = VenueName.sim if not base else None
     key = None
     if auth:
-        key = world.find_credentials(venue, file=credentials, command=credentials_command)
+        key = world.find_credentials(
+            venue, file=credentials, command=credentials_command, profile=profile
+        )
     if method is not Method.GET and not yes and venue is None:
         _ask_first(world, call, base)
     route = _Route(base, key, world.proxy(proxy, base) if base else None, ca_file)
