@@ -96,7 +96,7 @@ class LineWriter:
 class Env:
     """What one run of the program sees of the world around it."""
 
-    environ: Mapping[str, str]
+    environ: Mapping[str, str] = field(repr=False)
     stdout: int = 1
     stderr: LineWriter = field(default_factory=lambda: LineWriter(2))
     stdout_is_terminal: bool = False
@@ -110,7 +110,7 @@ class Env:
     """Where lists are kept; None: where the system has it."""
     config_folder: Path | None = None
     """Where keys are kept; None: where the system has it."""
-    args: Sequence[str] = ()
+    args: Sequence[str] = field(default=(), repr=False)
     """What was typed behind the program's name."""
 
     @classmethod

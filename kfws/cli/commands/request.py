@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -177,7 +177,7 @@ class _Route:
 
     base: str
     key: Credentials | None
-    proxy: str | None
+    proxy: str | None = field(repr=False)
     ca_file: str | None
 
 
