@@ -122,7 +122,10 @@ _read_product = msgspec.json.Decoder(Product).decode
 
 def parse(body: bytes, fetched_ns: int) -> Products:
     """The list out of the venue's answer. Raises ValueError for anything else."""
-    return _products(_read_answer(body.decode()).instruments, fetched_ns)
+    try:
+        return _products(_read_answer(body.decode()).instruments, fetched_ns)
+    except RecursionError as exc:
+        raise ValueError("nested too deep") from exc
 
 
 def _products(texts: list[Raw], fetched_ns: int) -> Products:
@@ -141,6 +144,8 @@ def kept(path: Path) -> Products | None:
         found = _read_kept(path.read_text(encoding="utf-8"))
     except OSError:
         return None
+    except RecursionError as exc:
+        raise ValueError("nested too deep") from exc
     return _products(found.instruments, found.fetched_ns)
 
 

@@ -272,7 +272,7 @@ def _formatted(body: bytes, format: Format, *, is_terminal: bool) -> bytes:
         # Valid, though format() alone would take more than that for JSON.
         msgspec.json.decode(body, type=msgspec.Raw)
         body = msgspec.json.format(body, indent=2 if indented else -1)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         pass
     if is_terminal:
         lines = body.decode(errors="replace").splitlines()
