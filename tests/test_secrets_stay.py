@@ -203,6 +203,7 @@ def test_no_command_writes_a_secret(tmp_path: Path) -> None:
             ("doctor", *ws, "--profile", "marked"),
             ("doctor", "--env", "demo", "--proxy", proxy),
             ("auth", "logout", "--profile", "marked"),
+            ("config", "show", "request"),
         ]
         logged_in = run_apart(
             *("auth", "login", "--profile", "marked", *LOUD),
@@ -211,8 +212,9 @@ def test_no_command_writes_a_secret(tmp_path: Path) -> None:
         )
         written = [logged_in.stdout, logged_in.stderr]
         for args in lines:
-            loud = () if args[0] == "feeds" else LOUD
-            done = run(*args, *loud, environ=variables(DEMO), config=config / "kfws")
+            loud = () if args[0] in ("feeds", "config") else LOUD
+            more = {"KFWS_PROXY": proxy} if args[0] == "config" else {}
+            done = run(*args, *loud, environ=variables(DEMO) | more, config=config / "kfws")
             assert done.status != 1, (args, done.err)
             written += [done.out.decode(), done.err]
         asked = [json.loads(each) for each in venue.received]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kfws.cli.plan import Plan
     from kfws.cli.profiles import Profiles
     from kfws.cli.secrets import KeySource
+    from kfws.cli.settings import Setting
     from kfws.cli.talk import Level, Talk
     from kfws.errors import KfwsError, OutputError
     from kfws.protocol.auth import Credentials
@@ -145,6 +146,8 @@ class Env:
     """Where keys are kept; None: where the system has it."""
     args: Sequence[str] = field(default=(), repr=False)
     """What was typed behind the program's name."""
+    settings: Mapping[str, Setting] = field(default_factory=dict, repr=False)
+    """What stands in for options that were not typed."""
 
     @classmethod
     def of_process(cls) -> Env:
@@ -205,6 +208,15 @@ class Env:
     def has_keys(self) -> bool:
         """Whether somebody at a terminal types, and sees what comes of it."""
         return self.stdin_is_terminal and self.stdout_is_terminal
+
+    @property
+    def has_controlling_terminal(self) -> bool:
+        """Whether SIGHUP means that the terminal is gone. To be asked early: then it is gone."""
+        try:
+            os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+        except (OSError, AttributeError):  # none, or Windows
+            return False
+        return True
 
     @property
     def talks_on_stdout(self) -> bool:
@@ -350,7 +362,10 @@ class Env:
             yield KeySource(name, lambda: parse_credentials(_output_of(command), name))
         profiles = self.profiles
         if profile is not None:
-            yield KeySource(f"profile {profile}", partial(profiles.get, profile))
+            # A profile may be one of settings alone (kfws/cli/settings.py).
+            is_of_settings = any(f"[profiles.{profile}" in x.origin for x in self.settings.values())
+            read = profiles.find if is_of_settings else profiles.get
+            yield KeySource(f"profile {profile}", partial(read, profile))
         if venue == "sim":
             yield KeySource("the simulator's own", lambda: DEMO)
             return

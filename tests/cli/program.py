@@ -56,6 +56,15 @@ def start(
     )
 
 
+ON_TERMINAL = (
+    sys.executable,
+    "-c",
+    "import os, sys\n"
+    "os.setsid(); os.open(sys.argv[1], os.O_RDWR); os.execv(sys.argv[2], sys.argv[2:])",
+)
+"""A program in a session of its own whose controlling terminal is the first argument."""
+
+
 def end(program: subprocess.Popen[str], signum: signal.Signals) -> tuple[str, int]:
     """Sends a signal and waits: stderr to its end, and the exit status."""
     program.send_signal(signum)

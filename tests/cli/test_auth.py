@@ -167,6 +167,15 @@ def test_a_private_feed_and_a_request_take_the_profile(kept: Path, venue: Simula
     assert asked.status == 4
 
 
+def test_a_profile_of_settings_alone_needs_no_key_of_its_own(
+    tmp_path: Path, venue: SimulatedVenue
+) -> None:
+    (tmp_path / "config.toml").write_text('[profiles.record]\nformat = "raw"\n')
+    args = ("subscribe", "open_positions", "--url", venue.url, "-n", "1", "-q")
+    done = run(*args, "--profile", "record", environ=KEY, config=tmp_path)
+    assert (done.status, done.err) == (0, "")
+
+
 # check
 
 

@@ -10,6 +10,7 @@ from kfws.cli import options
 from kfws.cli.choices import Format, LogFormat, VenueName
 from kfws.cli.env import Env
 from kfws.cli.rows import as_csv, as_table
+from kfws.cli.settings import Command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +35,7 @@ Kept = Annotated[
 ]
 
 
-@auth.command()
+@auth.command(cls=Command)
 def login(
     context: typer.Context,
     profile: Kept = "default",
@@ -86,7 +87,7 @@ def login(
     )
 
 
-@auth.command()
+@auth.command(cls=Command)
 def logout(
     context: typer.Context,
     profile: Kept = "default",
@@ -107,7 +108,7 @@ def logout(
     talk.say("warning", "forgotten", f"profile {profile} is gone from {place}")
 
 
-@auth.command()
+@auth.command(cls=Command)
 def status(
     context: typer.Context,
     env: options.EnvOption = None,
@@ -189,7 +190,7 @@ def _formatted(rows: list[dict[str, str]], format: Format) -> str:
             return "".join(compact.encode(row) + "\n" for row in rows)
 
 
-@auth.command()
+@auth.command(cls=Command)
 def check(
     context: typer.Context,
     env: options.EnvOption = None,
@@ -272,7 +273,7 @@ async def _check(
             checklist.add(each)
 
 
-@auth.command()
+@auth.command(cls=Command)
 def sign(
     context: typer.Context,
     challenge: Annotated[
