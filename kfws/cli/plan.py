@@ -72,7 +72,7 @@ class Typed:
     url: str | None = None
     rest_url: str | None = None
     insecure: bool = False
-    proxy: str | None = None
+    proxy: str | None = field(default=None, repr=False)
     ca_file: str | None = None
     compression: bool = False
     format: Format = Format.auto
@@ -151,7 +151,7 @@ class Plan:
     url: str
     rest_base: str
     """Where REST is; empty for the simulator in the process."""
-    proxy: str | None
+    proxy: str | None = field(repr=False)
     insecure: bool
     ca_file: str | None
     compression: bool

@@ -66,6 +66,7 @@ def subscribe(
     force_feed: options.ForceFeed = False,
     credentials: options.CredentialsFile = None,
     credentials_command: options.CredentialsCommand = None,
+    profile: options.Profile = None,
     attempts: options.Attempts = None,
     redundancy: options.Redundancy = 1,
     renew: options.Renew = None,
@@ -168,6 +169,7 @@ def subscribe(
         talk,
         credentials=credentials,
         credentials_command=credentials_command,
+        profile=profile,
     )
 
 
@@ -178,6 +180,7 @@ def stream(
     *,
     credentials: str | None = None,
     credentials_command: str | None = None,
+    profile: str | None = None,
 ) -> None:
     """Makes the plan of what was typed, and runs it to its end."""
     from kfws.cli import loop
@@ -186,7 +189,7 @@ def stream(
     plan = make_plan(typed, stdout_is_terminal=env.stdout_is_terminal, read_text=env.read_text)
     for warning in plan.warnings:
         talk.say("warning", "plan", warning)
-    key = env.credentials(plan, file=credentials, command=credentials_command)
+    key = env.credentials(plan, file=credentials, command=credentials_command, profile=profile)
     loop.run(_run(plan, key, env, talk), plan.loop)
 
 
