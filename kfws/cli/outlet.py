@@ -14,6 +14,7 @@ import stat
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Protocol, runtime_checkable
 
@@ -44,6 +45,8 @@ class Outlet(Protocol):
     name: str
     is_gone: bool
     """Whether its reader left."""
+    stuck_ns: int
+    """Since when something has been waiting to be written."""
 
     @property
     def is_full(self) -> bool: ...
@@ -105,6 +108,7 @@ class DescriptorOutlet:
         self.is_gone = False
         self._loop = asyncio.get_running_loop()
         self._pending = bytearray()
+        self.stuck_ns = 0
         self._cut = b""
         """The part that is out of the line that the pending bytes go on with."""
         self._room: asyncio.Future[None] | None = None
@@ -145,6 +149,7 @@ class DescriptorOutlet:
         written = self._write(data)
         if written < len(data) and not self.is_gone:
             self._remember_cut(data, written)
+            self.stuck_ns = time.time_ns()
             self._pending += memoryview(data)[written:]
             if self._fault:
                 raise self._fault
@@ -271,6 +276,7 @@ class FileOutlet:
     """
 
     is_gone = False
+    stuck_ns = 0
 
     def __init__(
         self, shelf: Shelf, *, full_bytes: int = FULL_BYTES, at_once: bool = False
@@ -378,11 +384,9 @@ class FileOutlet:
         try:
             while self._record_next():
                 self._shelf.tick(time.time_ns())
-        except OutputError:
-            try:
+        except Exception:
+            with suppress(Exception):  # the first reason is told
                 self._shelf.close(time.time_ns())
-            except OutputError:
-                pass  # the first reason is told
             raise
         self._shelf.close(time.time_ns())
 

@@ -15,6 +15,7 @@ from contextlib import aclosing
 from typing import Any, Protocol
 
 from kfws.cli.booklines import BookLines
+from kfws.cli.choices import Format
 from kfws.cli.narrator import Narrator
 from kfws.cli.outlet import Drawn, FileOutlet, Outlet
 from kfws.cli.plan import Output, Plan
@@ -22,7 +23,7 @@ from kfws.cli.select import Selection
 from kfws.cli.signals import leave_on_signals, leaving_signals
 from kfws.cli.talk import Talk
 from kfws.cli.totals import Totals, stats_in_words
-from kfws.cli.unwritten import gaps_of
+from kfws.cli.unwritten import Unwritten
 from kfws.errors import (
     Interrupted,
     KfwsError,
@@ -30,7 +31,7 @@ from kfws.errors import (
     OutputError,
     ReaderTooSlow,
 )
-from kfws.protocol.events import Closed, Data, Event, Refused, Report
+from kfws.protocol.events import Closed, Data, Event, Gap, Refused, Report
 from kfws.protocol.strict import judge_strictly
 
 __all__ = ["Run"]
@@ -42,6 +43,8 @@ STUCK_AFTER = 5
 DRAW_EVERY_S = 0.1
 # What is held back when a signal comes gets this long; then the connection is closed (0.4 s).
 FLUSH_ON_SIGNAL_S = 0.25
+# And what was not even taken out of the buffer; the rest of it is named.
+REST_ON_SIGNAL_S = 0.15
 
 
 class Source(Protocol):
@@ -57,8 +60,9 @@ class Source(Protocol):
 
     def events(self) -> AsyncGenerator[list[Event]]: ...
 
-    def rest(self) -> Iterable[list[Event]]:
-        """What came and was not handed out before ``events`` was closed."""
+    def rest(self, patience_s: float | None = None) -> Iterable[list[Event]]:
+        """What came and was not handed out before ``events`` was closed; after ``patience_s``
+        only the names of what is left."""
         ...
 
 
@@ -157,9 +161,13 @@ class Run:
         return self._ending
 
     def _take_rest(self, source: Source) -> None:
-        """What came before the run was ended is passed on all the same, but beyond a limit."""
+        """What came before the run was ended is passed on all the same, but beyond a limit.
+
+        Who wants to leave does not wait until a full buffer is read for nobody.
+        """
+        hurried = isinstance(self._ending, (Interrupted, ReaderTooSlow))
         try:
-            for events in source.rest():
+            for events in source.rest(REST_ON_SIGNAL_S if hurried else None):
                 if self._left == 0 or self._matched:
                     events = [each for each in events if isinstance(each, Closed)]
                 self._take(events)
@@ -448,8 +456,35 @@ class Run:
         else:
             self._talk.say("warning", "not-written", lost, lines=lines)
         if not isinstance(error, OutputError) or isinstance(error, ReaderTooSlow):
-            self._look_at([*gaps_of(outlet.unwritten.splitlines(), time.time_ns())])
+            self._look_at([*self._unwritten(outlet)])
         return error
+
+    def _unwritten(self, outlet: Outlet) -> list[Gap]:
+        """Which messages its reader did not get; where its lines do not tell, since when."""
+        now_ns = time.time_ns()
+        output = next((each for each, other in self._outlets if other is outlet), None)
+        if output is None or not outlet.unwritten:
+            return []
+        if output.format not in (Format.ndjson, Format.raw) or self._plan.fields:
+            streams = self._plan.subscriptions
+            return [_unprovable(*each, outlet.stuck_ns, now_ns) for each in streams]
+        unwritten = Unwritten(now_ns)
+        unwritten.take_lines(outlet.unwritten.splitlines())
+        return unwritten.gaps()
+
+
+def _unprovable(feed: str, product: str | None, from_ns: int, to_ns: int) -> Gap:
+    return Gap(
+        received_ns=to_ns,
+        feed=feed,
+        product=product,
+        first=None,
+        last=None,
+        missing=None,
+        cause="slow-reader",
+        from_ns=from_ns,
+        to_ns=to_ns,
+    )
 
 
 def _goes_on(event: Event) -> bool:

@@ -74,6 +74,7 @@ class Totals:
                     self.missing += event.missing
             case Restart():
                 self.restarts += 1
+                self.unprovable += 1
             case Duplicate():
                 self.duplicates += 1
             case Broken():

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from kfws.protocol.events import Cause, Data, Duplicate, Event, Gap, Restart
 from kfws.protocol.feeds import FEEDS
 
-__all__ = ["Sequences", "Track", "holes", "numbers_of"]
+__all__ = ["NEWER_MS", "WINDOW", "Sequences", "Track", "holes", "numbers_of"]
 
 Key = tuple[str, str | None]
 """Feed and product: one stream of messages."""
@@ -27,19 +27,23 @@ GRACE_NS = 250_000_000
 SNAPSHOT_NS = 10_000_000_000
 # A number so far behind is no duplicate: the venue's counter began anew.
 WINDOW = 4096
+# Nor is one that is so much younger than the last message; copies are not.
+NEWER_MS = 1000
 IDS_KEPT = 1000
 
 
 class Track:
     """Where a stream stands on this connection. Written once per message, hence so small."""
 
-    __slots__ = ("at_ns", "is_free", "levels", "next")
+    __slots__ = ("at_ns", "is_free", "levels", "next", "venue_ms")
 
     def __init__(self, expected: int | None, at_ns: int, *, is_free: bool = False) -> None:
         self.next = expected
         """The number that comes next; None where none is known."""
         self.at_ns = at_ns
         """When the last message came."""
+        self.venue_ms: int | None = None
+        """The venue's time of the last message, where it has one."""
         self.is_free = is_free
         """Whether there is nothing to look at in a message: no number, no id."""
         self.levels: dict[str, dict[float, float]] = {}
@@ -240,22 +244,23 @@ class Sequences:
         assert seq is not None  # noqa: S101  # the Session lets no delta without one pass
         if track is None:
             self._track(key, seq + 1, at_ns)
+            self.tracks[key[0]][key[1]].venue_ms = data.venue_ms
             return True, self._first_delta(key, seq, data)
         if track.next is None or seq >= track.next:
             if track.next is not None and seq > track.next:
                 self._hold(key, track.next, seq - 1, "venue", track.at_ns, at_ns, GRACE_NS)
-            track.next, track.at_ns = seq + 1, at_ns
+            track.next, track.at_ns, track.venue_ms = seq + 1, at_ns, data.venue_ms
             return True, []
         if self._came_late(key, seq):
             return True, []
-        if track.next - seq <= WINDOW:
+        if track.next - seq <= WINDOW and not _is_younger(data, track):
             feed, product = key
             twice = Duplicate(
                 payload=data.payload, received_ns=at_ns, feed=feed, product=product, seq=seq
             )
             return False, [twice]
         restart = _restart(key, track.next - 1, seq, track.at_ns, data)
-        track.next, track.at_ns = seq + 1, at_ns
+        track.next, track.at_ns, track.venue_ms = seq + 1, at_ns, data.venue_ms
         return True, [restart]
 
     def _first_delta(self, key: Key, seq: int, data: Data) -> list[Event]:
@@ -405,6 +410,13 @@ def _runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
         else:
             found.append((number, number))
     return found
+
+
+def _is_younger(data: Data, track: Track) -> bool:
+    """Whether a message with a number of before is new all the same: its time says so."""
+    if data.venue_ms is None or track.venue_ms is None:
+        return False
+    return data.venue_ms - track.venue_ms > NEWER_MS
 
 
 def _standing(

@@ -108,6 +108,7 @@ class Live:
         self._numbers = numbers or itertools.count(1)
         self._number = 0
         self._failed = 0
+        self._served = False
         self._standing = standing or Standing()
         self._refused: set[Subscription] = set()
         self._given_up: set[Subscription] = set()
@@ -135,6 +136,8 @@ class Live:
                         yield events
                 what = f"connection {lost} to {self._target.place}"
                 reason = f"{what} was lost: {_in_words(connection)}"
+                if not self._served:
+                    raise Unreachable(reason, hint="try again later")
             except KfwsError as exc:
                 if not isinstance(exc, Unreachable) or not self._may_go_on(exc):
                     yield [*self._sequences.end(time.time_ns())]
@@ -152,13 +155,21 @@ class Live:
         """Bytes that came and were not handed out yet."""
         return self._connection.held if self._connection is not None else 0
 
-    def rest(self) -> Iterator[list[Event]]:
-        """What came and was not handed out before ``events`` was closed; what stays open."""
+    def rest(self, patience_s: float | None = None) -> Iterator[list[Event]]:
+        """What came and was not handed out before ``events`` was closed; what stays open.
+
+        After ``patience_s`` what is left is not read: of all streams it is said from where on.
+        """
+        until = None if patience_s is None else time.monotonic() + patience_s
         connection, session, pulse = self._connection, self._session, self._pulse
         now_ns = time.time_ns()
         if connection is not None and session is not None and pulse is not None:
             while events := pulse.take() or _received(connection, session):
                 yield events
+                if until is not None and time.monotonic() >= until and connection.held:
+                    since_ns, now_ns = now_ns, time.time_ns()
+                    yield self._sequences.lost(since_ns, now_ns, "slow-reader")
+                    break
             if session.beats and connection.silent_s > MISSED_BEATS_S:
                 yield self._sequences.lost(connection.read_ns, now_ns, pulse.cause)
             yield [*self._sequences.end(now_ns), self._closed(connection)]
@@ -216,7 +227,6 @@ class Live:
         self._pace.dialled(_now())
         connection = await dial(self._target)
         self._number = next(self._numbers)
-        self._standing.stood = True
         return connection
 
     def _may_go_on(self, exc: Unreachable) -> bool:
@@ -245,6 +255,7 @@ class Live:
         )
         pulse = _Pulse(connection, session, self._sequences, self._patience, self.on_failure)
         self._connection, self._session, self._pulse = connection, session, pulse
+        self._served = False
         if self._on_full == "drop-oldest":
             connection.shed = pulse.drop
         elif self._on_full == "exit":
@@ -259,6 +270,7 @@ class Live:
                     was_idle = False
                     yield events
                 self._standing.key_worked |= session.key_worked
+                self._look_whether_served(session)
                 if pulse.failure or session.verdict or (connection.ended and was_idle):
                     break
                 if was_idle:
@@ -275,10 +287,15 @@ class Live:
 
     def _remember(self, session: Session, connection: Connection) -> None:
         self._refused |= {each for each, state in session.states.items() if state == "refused"}
-        if "active" in session.states.values():
-            self._failed = 0
+        self._look_whether_served(session)
         if connection.lived_s >= self._patience.good_after_s:
             self._delays = delays(self._jitter)
+
+    def _look_whether_served(self, session: Session) -> None:
+        """Whether the venue is one: a connection that gave nothing was none to speak of."""
+        if not self._served and (session.beats or "active" in session.states.values()):
+            self._served = self._standing.stood = True
+            self._failed = 0
 
     def _tick(self, session: Session, connection: Connection) -> list[Event]:
         now_ns = time.time_ns()
@@ -360,7 +377,7 @@ class _Pulse:
     def take(self) -> list[Event]:
         """What time brought since the last time."""
         events, self._events = self._events, []
-        return [*events, *self._shedding.take()]
+        return [*events, *self._shedding.take(time.time_ns())]
 
     @property
     def cause(self) -> Cause:

@@ -246,6 +246,17 @@ async def test_so_many_dials_may_fail_in_a_row(unused_tcp_port: int) -> None:
     assert [each.failed for each in redials] == [1]
 
 
+async def test_a_venue_that_hangs_up_before_it_serves_is_a_failed_dial() -> None:
+    async def script(server: ServerConnection) -> None:
+        await server.close(1011)
+
+    async with loopback(script) as venue:
+        live = Live(Target(venue.url), [TICKER], attempts=2, jitter=lambda: 0.0)
+        with pytest.raises(Unreachable, match=r"connection 2 to .* was lost: it was closed \(1011"):
+            await exhaust(live, [])
+        assert len(venue.handshakes) == 2
+
+
 @pytest.mark.parametrize("status", [403, 404])
 async def test_a_permanent_refusal_is_not_dialled_again(status: int) -> None:
     async with loopback(status=status) as venue:
