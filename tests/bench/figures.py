@@ -6,7 +6,8 @@ from one minute to the next.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -30,6 +31,16 @@ class Bench:
 
     def add(self, name: str, value: float) -> None:
         self.figures.setdefault(name, []).append(value)
+
+    def turns(self, most: int, seconds: float, part: str) -> Iterator[int]:
+        """Rounds: at least one, and no more than have room in so many seconds."""
+        began = time.monotonic()
+        for turn in range(min(most, self.rounds)):
+            spent_s = time.monotonic() - began
+            if turn and spent_s / turn * (turn + 1) > seconds:
+                self.say(f"{part}: more than {turn} of the rounds, for want of time")
+                return
+            yield turn
 
     def say(self, line: str) -> None:
         if line not in self.said:

@@ -23,7 +23,7 @@ FEEDS = ("ticker", "trade", "book")
 PRODUCTS = (1, 10, 100, 350)
 CONNECTIONS = (1, 2)
 # Asking for 350 products takes 4 s, so rounds are dear.
-MOST_ROUNDS = 2
+MOST_ROUNDS, SECONDS = 2, 90
 TABLE_PER_SECOND = 5_000
 TABLE_S = 4
 
@@ -31,7 +31,7 @@ TABLE_S = 4
 def growth(bench: Bench) -> str:
     loads = [*crowds(max(bench.messages // 2, max(PRODUCTS) * 2))]
     with serving(loads) as server:
-        for _ in range(min(bench.rounds, MOST_ROUNDS)):
+        for _ in bench.turns(MOST_ROUNDS, SECONDS, "growth"):
             for load in loads:
                 try:
                     keep(bench, load, measure(command(server, load), since=server.wait_for_start))

@@ -16,7 +16,7 @@ from tests.bench.measure import ClientFailed, Cost, Server, measure, serving
 
 __all__ = ["tapes"]
 
-ROUNDS = 3
+ROUNDS, SECONDS = 3, 20
 PACKED, PLAIN = ".ndjson.zst", ".ndjson"
 COMPRESS, FORMAT = "zstd -1", "jq -c ."
 
@@ -56,9 +56,8 @@ JOBS = (
 
 def tapes(bench: Bench) -> str:
     one, many = Load("book", 1), Load("book", bench.messages)
-    rounds = min(bench.rounds, ROUNDS)
     with serving([one, many]) as server:
-        for _ in range(rounds):
+        for _ in bench.turns(ROUNDS, SECONDS, "writing tapes"):
             for suffix in (PLAIN, PACKED):
                 few = record(bench, server, one, suffix)
                 lot = record(bench, server, many, suffix)
@@ -67,7 +66,7 @@ def tapes(bench: Bench) -> str:
         if job.needs and not shutil.which(job.needs):
             bench.say(f"{job.name}: there is no {job.needs} here")
     jobs = [each for each in JOBS if not each.needs or shutil.which(each.needs)]
-    for _ in range(rounds):
+    for _ in bench.turns(ROUNDS, 2 * SECONDS, "reading tapes"):
         for job in jobs:
             try:
                 few, lot = work(bench, job, one), work(bench, job, many)

@@ -28,6 +28,7 @@ __all__ = ["RATES", "latency"]
 
 RATES = (1_000, 10_000, 50_000)
 SECONDS = 2
+MOST_ROUNDS, ALL_SECONDS = 3, 80
 # What a client still holds when the last message was written must come within this.
 TAIL_S = 2
 CLIENTS = (
@@ -52,7 +53,7 @@ class Seen:
 
 def latency(bench: Bench) -> str:
     seconds = min(SECONDS, bench.messages / max(RATES))
-    for _ in range(min(bench.rounds, 3)):
+    for _ in bench.turns(MOST_ROUNDS, ALL_SECONDS, "latency"):
         for rate in RATES:
             for client in CLIENTS:
                 if not client.is_there or (client is PLAIN and rate > RATES[1]):

@@ -25,7 +25,7 @@ from tests.bench.load import Load
 
 __all__ = [
     *("CLIENT_CORE", "OTHER_CORE", "ClientFailed", "Cost", "Server"),
-    *("cpu_of", "measure", "pinned", "run_to_end", "serving"),
+    *("cpu_of", "measure", "pinned", "run_to_end", "serving", "silent_stdin"),
 ]
 
 # None where the system cannot pin, or has one core: the numbers then swing more.
@@ -145,10 +145,10 @@ def measure(argv: Sequence[str], *, since: Callable[[], None] | None = None) -> 
 def run_to_end(
     argv: Sequence[str], stdout: int, *, since: Callable[[], None] | None = None
 ) -> Cost:
-    with tempfile.TemporaryFile() as stderr:
+    with tempfile.TemporaryFile() as stderr, silent_stdin() as stdin:
         started_at, spent_s = time.perf_counter(), 0.0
         with pinned(CLIENT_CORE):
-            client = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr)
+            client = subprocess.Popen(argv, stdin=stdin, stdout=stdout, stderr=stderr)
         watchdog = threading.Timer(LIMIT_S, client.kill)
         watchdog.start()
         if since is not None:
@@ -164,6 +164,17 @@ def run_to_end(
             words = stderr.read().decode(errors="replace").strip()[-400:]
             raise ClientFailed(f"status {client.returncode}: {words}")
     return Cost(usage.ru_utime + usage.ru_stime - spent_s, wall_s, peak())
+
+
+@contextmanager
+def silent_stdin() -> Iterator[int]:
+    """For clients that leave at the end of their stdin: nothing comes from it, and no end."""
+    read_end, write_end = os.pipe()
+    try:
+        yield read_end
+    finally:
+        os.close(read_end)
+        os.close(write_end)
 
 
 @contextmanager

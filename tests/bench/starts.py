@@ -21,6 +21,7 @@ __all__ = ["start"]
 
 # A start is short, so more of them are timed than of the other things.
 STARTS_PER_ROUND = 3
+SECONDS = 40
 TYPER = "import typer"
 SCRIPT = "bare script, first line"
 SLOWEST_IMPORTS = 12
@@ -30,10 +31,9 @@ def start(bench: Bench) -> str:
     load = Load("ticker", 1)
     with serving([load]) as server:
         url = server.urls[load]
-        for _ in range(bench.rounds * STARTS_PER_ROUND):
-            for name, argv, more in commands(url):
-                bench.add(f"start {name}", timed(argv, more) * 1000)
-            bench.add("start --help, panels", on_terminal([*KFWS, "--help"]) * 1000)
+        for _ in bench.turns(bench.rounds, SECONDS, "start"):
+            for _ in range(STARTS_PER_ROUND):
+                start_all(bench, url)
     figures = {name: values for name, values in bench.figures.items() if name.startswith("start ")}
     rows = [
         (
@@ -46,6 +46,12 @@ def start(bench: Bench) -> str:
     ]
     shown = table(("what", "ms", f"of `{TYPER}`", "of the bare script"), rows)
     return "\n\n".join([shown, imports()])
+
+
+def start_all(bench: Bench, url: str) -> None:
+    for name, argv, more in commands(url):
+        bench.add(f"start {name}", timed(argv, more) * 1000)
+    bench.add("start --help, panels", on_terminal([*KFWS, "--help"]) * 1000)
 
 
 def commands(url: str) -> list[tuple[str, list[str], dict[str, str]]]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.bench.clients import OURS, PACED, PLAIN, Client, Place, in_turn
 from tests.bench.figures import Bench, ratios, spread, table
 from tests.bench.load import Load, payloads
-from tests.bench.measure import ClientFailed, Cost, Server, measure, serving
+from tests.bench.measure import ClientFailed, Cost, Server, measure, serving, silent_stdin
 
 __all__ = ["FEEDS", "paced", "throughput"]
 
@@ -24,6 +24,8 @@ TRIAL_MESSAGES = 1000
 SLOW_ROUNDS = 3
 PER_SECOND = 10_000
 PACED_S = 2
+# Of all rounds of a feed, and of the paced ones: the whole run is to last ten minutes.
+SECONDS, PACED_SECONDS = 110, 60
 
 
 def run(client: Client, server: Server, load: Load) -> Cost:
@@ -37,10 +39,10 @@ def place(server: Server, load: Load, folder: str) -> Place:
 
 def try_out(client: Client, server: Server, load: Load) -> None:
     """Raises ClientFailed unless the client passes on every message; warms the caches too."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, silent_stdin() as stdin:
         argv = client.command(place(server, load, folder))
         try:
-            done = subprocess.run(argv, capture_output=True, stdin=subprocess.DEVNULL, timeout=20)
+            done = subprocess.run(argv, capture_output=True, stdin=stdin, timeout=20)
         except subprocess.TimeoutExpired:
             raise ClientFailed(f"{client.name} did not end within 20 s") from None
     lines = done.stdout.count(b"\n")
@@ -73,7 +75,7 @@ def throughput_of(bench: Bench, feed: str) -> str:
     loads = [each.load(feed, amount) for each in clients for amount in (1, TRIAL_MESSAGES)]
     with serving([*loads, *many.values()]) as server:
         clients = those_that_work(bench, clients, server, feed)
-        for number in range(bench.rounds):
+        for number in bench.turns(bench.rounds, SECONDS, feed):
             for client in clients:
                 if client.slow and number >= SLOW_ROUNDS:
                     continue
@@ -124,7 +126,7 @@ def paced(bench: Bench) -> str:
     one, many, trial = Load("book", 1), Load("book", messages, PER_SECOND), Load("book", 1000)
     with serving([one, many, trial]) as server:
         clients = those_that_work(bench, clients, server, "book")
-        for _ in range(bench.rounds):
+        for _ in bench.turns(bench.rounds, PACED_SECONDS, "paced"):
             for client in clients:
                 start_up, whole = run(client, server, one), run(client, server, many)
                 share = (whole.cpu_s - start_up.cpu_s) / seconds

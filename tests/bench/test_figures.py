@@ -31,3 +31,12 @@ def test_what_could_not_be_measured_is_said_once() -> None:
     bench.add("a", 1.0)
     bench.add("a", 2.0)
     assert (bench.said, bench.figures) == (["no jq"], {"a": [1.0, 2.0]})
+
+
+def test_rounds_end_when_there_is_no_time_for_another_but_one_is_always_made() -> None:
+    bench = Bench(5, 1, Path())
+    assert [*bench.turns(3, 1000, "a")] == [0, 1, 2]
+    assert [*bench.turns(9, 1000, "a")] == [0, 1, 2, 3, 4]
+    assert bench.said == []
+    assert [*bench.turns(3, 0, "b")] == [0]
+    assert bench.said == ["b: more than 1 of the rounds, for want of time"]

@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 import sys
 from collections import defaultdict
+from decimal import Decimal
 from typing import Any
 
 from cryptofeed import FeedHandler, connection
-from cryptofeed.defines import KRAKEN_FUTURES, L2_BOOK
+from cryptofeed.defines import ASK, BID, KRAKEN_FUTURES, L2_BOOK
 from cryptofeed.exchanges import KrakenFutures
 from cryptofeed.symbols import Symbols
 
@@ -21,6 +22,16 @@ connect = connection.connect
 
 def plainly(url: str, **options: Any) -> Any:
     return connect(url.replace("wss:", "ws:"), **options)
+
+
+class Feed(KrakenFutures):  # type: ignore[misc]  # untyped here
+    """The recorded changes come round again, and it ends at the second removal of a level."""
+
+    async def _book(self, msg: dict[str, Any], pair: str, timestamp: float) -> None:
+        if msg["qty"] == 0:
+            side = BID if msg["side"] == "buy" else ASK
+            self._l2_book[pair].book[side][Decimal(msg["price"])] = 1
+        await super()._book(msg, pair, timestamp)
 
 
 def main(url: str, product: str, messages: int) -> None:
@@ -35,12 +46,10 @@ def main(url: str, product: str, messages: int) -> None:
             os._exit(0)  # it would connect again for ever
 
     connection.connect = plainly
-    Symbols.set(KRAKEN_FUTURES, {SYMBOL: product}, defaultdict(dict))
-    KrakenFutures.websocket_endpoints = [connection.WebsocketEndpoint(url.replace("ws:", "wss:"))]
+    Symbols.set(KRAKEN_FUTURES, {SYMBOL: product.lower()}, defaultdict(dict))
+    Feed.websocket_endpoints = [connection.WebsocketEndpoint(url.replace("ws:", "wss:"))]
     handler = FeedHandler({"log": {"disabled": True}})
-    handler.add_feed(
-        KrakenFutures(symbols=[SYMBOL], channels=[L2_BOOK], callbacks={L2_BOOK: on_book})
-    )
+    handler.add_feed(Feed(symbols=[SYMBOL], channels=[L2_BOOK], callbacks={L2_BOOK: on_book}))
     handler.run()
 
 
