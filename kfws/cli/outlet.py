@@ -18,7 +18,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Protocol, runtime_checkable
 
-from kfws.cli.env import ATOMIC_BYTES, is_writable, opened_anew
+from kfws.cli.env import ATOMIC_BYTES, is_writable, opened_anew, unwritable
 from kfws.errors import OutputError
 from kfws.protocol.events import Data, Event
 from kfws.sinks.shelf import Shelf
@@ -170,7 +170,7 @@ class DescriptorOutlet:
             if exc.errno == errno.EIO and self._kind == "terminal":
                 self._reader_left()  # the terminal was closed
             else:
-                self._fault = _output_error(self.name, exc)
+                self._fault = unwritable(exc, self.name, hint="write elsewhere with -o")
                 written -= self._cut_back(data, written)
         finally:
             view.release()
@@ -417,11 +417,3 @@ def _without_blocking(fd: int) -> tuple[int, str]:
     if own is None:
         return fd, "polled"
     return own, "pipe" if stat.S_ISFIFO(mode) else "terminal"
-
-
-def _output_error(name: str, exc: OSError) -> OutputError:
-    if exc.errno in (errno.ENOSPC, errno.EDQUOT):
-        return OutputError(f"disk full: {name} takes no more", hint="make room and start again")
-    if exc.errno == errno.EFBIG:
-        return OutputError(f"{name} reached the file size limit", hint="look at `ulimit -f`")
-    return OutputError(f"{name} cannot be written: {exc.strerror}", hint="write elsewhere with -o")

@@ -10,7 +10,15 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from contextlib import aclosing
 from typing import Any, Protocol
 
@@ -41,6 +49,7 @@ LOOK_EVERY_S = 1.0
 STUCK_AFTER = 5
 # As often as an eye can follow.
 DRAW_EVERY_S = 0.1
+PROGRESS_EVERY_S = 0.2
 # What is held back when a signal comes gets this long; then the connection is closed (0.4 s).
 FLUSH_ON_SIGNAL_S = 0.25
 # And what was not even taken out of the buffer; the rest of it is named.
@@ -69,8 +78,10 @@ class Source(Protocol):
 class Run:
     """One run of the stream, from the first batch to the last flush.
 
-    ``fault`` says what is wrong with a product id, or nothing where it does not know.
+    ``fault`` says what is wrong with a product id, or nothing where it does not know, and
+    ``learn`` has it know more, once and in its own time: the stream does not wait for it.
     ``now_ns`` is the clock of what comes: a tape's, when one is played.
+    ``progress`` shows how far it is, where nothing else does.
     """
 
     def __init__(
@@ -81,7 +92,9 @@ class Run:
         *,
         header: dict[str, Any],
         fault: Callable[[str], str] = lambda _: "",
+        learn: Callable[[], Awaitable[object]] | None = None,
         now_ns: Callable[[], int] = time.time_ns,
+        progress: Callable[[str], None] | None = None,
         look_every_s: float = LOOK_EVERY_S,
     ) -> None:
         self._plan = plan
@@ -92,8 +105,11 @@ class Run:
         self._told_failures = 0
         self._talk = talk
         self._header = header
+        self._progress = progress
         self._look_every_s = look_every_s
         self._narrator = Narrator(talk, fault)
+        self._learn = learn
+        self._wonders = asyncio.Event()
         self._selection = Selection(
             where=plan.where,
             snapshots=plan.snapshots,
@@ -199,7 +215,7 @@ class Run:
     def _pass_on(self, events: list[Event], came: list[Event]) -> None:
         events, chosen = self._cut(events, self._selection.choose(events))
         if self._ending is None and any(map(_goes_on, came)):
-            self._narrator.go_on()
+            self._go_on()
         messages = [each for each in chosen if type(each) is Data]
         if messages:
             self._last_at = self._loop.time()
@@ -210,6 +226,13 @@ class Run:
         self._drop_those_gone()
         if self._plan.strict:
             judge_strictly(events, hint="--strict was given")
+
+    def _go_on(self) -> None:
+        """What was refused is said now, or once it is known what the venue has instead."""
+        if self._learn is not None and (self._wonders.is_set() or self._narrator.wonders):
+            self._wonders.set()
+        else:
+            self._narrator.go_on()
 
     def _write(self, events: list[Event], chosen: list[Event], came: list[Event]) -> None:
         """To every output, whatever becomes of one of them."""
@@ -293,6 +316,8 @@ class Run:
         """Ends the run from outside the pump; the first reason counts, but for a signal."""
         if self._is_over and not isinstance(ending, Interrupted):
             return
+        if isinstance(ending, Interrupted) and ending.signum == signal.SIGINT:
+            self._talk.wipe_echo()
         self._is_over = True
         self._ending = ending
         # The pump itself finds that the last reader left: it closes its source and returns.
@@ -301,8 +326,12 @@ class Run:
 
     def _watchers(self, source: Source) -> Iterator[Coroutine[None, None, None]]:
         yield self._each_second()
+        if self._learn is not None:
+            yield self._learn_once(self._learn)
         if self._drawn:
             yield self._draw(source)
+        if self._progress is not None:
+            yield self._show_progress(self._progress)
         if self._lines is not None and self._lines.every_s is not None:
             yield self._sample(self._lines, self._lines.every_s)
         if self._plan.stats_s is not None:
@@ -325,6 +354,12 @@ class Run:
                     outlet.sync(time.time_ns())
             except OutputError as exc:
                 self._end(exc)
+
+    async def _learn_once(self, learn: Callable[[], Awaitable[object]]) -> None:
+        await self._wonders.wait()
+        await learn()
+        self._learn = None
+        self._narrator.go_on()
 
     def _say_stuck(self, outlet: Outlet) -> None:
         why = "the disk is too slow for" if isinstance(outlet, FileOutlet) else "nobody reads"
@@ -351,6 +386,14 @@ class Run:
             except OutputError as exc:
                 self._end(exc)
             await asyncio.sleep(DRAW_EVERY_S)
+
+    async def _show_progress(self, show: Callable[[str], None]) -> None:
+        try:
+            while True:
+                show(self._totals.so_far())
+                await asyncio.sleep(PROGRESS_EVERY_S)
+        finally:
+            show("")
 
     async def _sample(self, lines: BookLines, every_s: float) -> None:
         while not self._is_over:

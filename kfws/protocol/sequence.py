@@ -9,13 +9,13 @@ can be proven, so every outage is named with its interval.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from kfws.protocol.events import Cause, Data, Duplicate, Event, Gap, Restart
 from kfws.protocol.feeds import FEEDS
 
-__all__ = ["NEWER_MS", "WINDOW", "Sequences", "Track", "holes", "numbers_of"]
+__all__ = ["NEWER_MS", "WINDOW", "Sequences", "Track", "holes", "is_stream", "numbers_of"]
 
 Key = tuple[str, str | None]
 """Feed and product: one stream of messages."""
@@ -152,13 +152,15 @@ class Sequences:
             self._interrupt((feed, product), None, track.at_ns, "venue")
 
     def forget(self, feed: str, product: str | None) -> None:
-        """A stream was given up: what comes when it is wanted again has no past."""
-        key = feed, product
-        self.tracks.get(feed, {}).pop(product, None)
-        self._before.pop(key, None)
-        self._ids.pop(key, None)
-        self._due.pop(key, None)
-        self._held = [each for each in self._held if each.key != key]
+        """A stream was given up, in whatever case: when it is wanted again it has no past."""
+        wanted = is_stream(feed, product)
+        tracks = self.tracks.get(feed, {})
+        for each in [each for each in tracks if wanted((feed, each))]:
+            del tracks[each]
+        for kept in (self._before, self._ids, self._due):
+            for key in filter(wanted, [*kept]):
+                del kept[key]
+        self._held = [each for each in self._held if not wanted(each.key)]
 
     def restarted(self, feed: str, product: str | None) -> None:
         """Somebody who knows says that the count begins anew: the next number proves nothing."""
@@ -387,6 +389,12 @@ class Sequences:
                     gap.healed_by = healed_by
                     events.append(gap)
         return events
+
+
+def is_stream(feed: str, product: str | None) -> Callable[[Key], bool]:
+    """Tells the keys of one stream; products are the same in any case."""
+    wanted = feed, (product or "").lower()
+    return lambda key: (key[0], (key[1] or "").lower()) == wanted
 
 
 def holes(first: int, last: int, present: Iterable[int]) -> list[tuple[int, int]]:

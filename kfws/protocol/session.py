@@ -82,6 +82,12 @@ class Subscription:
         feed = FEEDS.get(self.feed)
         return feed is not None and feed.private
 
+    def is_same(self, other: Subscription) -> bool:
+        """Whether it wishes for the same; ids are compared in any case (protocol page,
+        section 7)."""
+        mine, theirs = (self.product or "").lower(), (other.product or "").lower()
+        return (self.feed, mine, self.quiet) == (other.feed, theirs, other.quiet)
+
     def __str__(self) -> str:
         return self.feed if self.product is None else f"{self.feed} {self.product}"
 

@@ -27,7 +27,7 @@ from kfws.protocol.events import (
     Subscribed,
 )
 from kfws.protocol.feeds import FEEDS
-from kfws.protocol.sequence import NEWER_MS, WINDOW, holes, numbers_of
+from kfws.protocol.sequence import NEWER_MS, WINDOW, holes, is_stream, numbers_of
 
 __all__ = ["Arbiter"]
 
@@ -338,15 +338,18 @@ class Arbiter:
             led.is_leaving |= led.leader == leg
 
     def forget(self, feed: str, product: str | None) -> None:
-        """A stream was given up: what comes when it is wanted again has no past."""
-        key = feed, product
-        self._refused.discard(key)
+        """A stream was given up, in whatever case: when it is wanted again it has no past."""
+        wanted = is_stream(feed, product)
+        self._refused = {each for each in self._refused if not wanted(each)}
         for kept in (self._numbered, self._led, self._acknowledged):
-            kept.pop(key, None)
+            for key in filter(wanted, [*kept]):
+                del kept[key]
 
     def is_acknowledged(self, feed: str, product: str | None) -> bool:
         """Whether any connection has a stream by the venue's word."""
-        return bool(self._acknowledged.get((feed, product)))
+        return any(
+            map(self._acknowledged.get, filter(is_stream(feed, product), self._acknowledged))
+        )
 
     def covers(self, leg: int, other: int) -> bool:
         """Whether a connection was acknowledged all that another one was."""

@@ -15,7 +15,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Literal
 
-from kfws.errors import KfwsError, ReaderTooSlow, Unreachable
+from kfws.errors import KfwsError, ReaderTooSlow, Refused, Unreachable, Unwelcome
 from kfws.protocol.auth import Credentials
 from kfws.protocol.events import Cause, Closed, Event, Opened, Redial, Silent, Tick
 from kfws.protocol.sequence import Sequences
@@ -185,7 +185,7 @@ class Live:
     def subscribe(self, subscription: Subscription) -> None:
         """Wants one more: from now on where a connection stands, and on every later one."""
         self._refused.discard(subscription)
-        self._given_up.discard(subscription)
+        self._given_up = {each for each in self._given_up if not each.is_same(subscription)}
         if subscription == _HEARD and HEARTBEAT in self._wanted:
             self.unsubscribe(HEARTBEAT)
         if subscription not in self._wanted:
@@ -196,11 +196,14 @@ class Live:
             self._say()
 
     def unsubscribe(self, subscription: Subscription) -> None:
-        """Wants one less; the venue is told even if it was not wanted."""
-        self._wanted = [each for each in self._wanted if each != subscription]
-        self._given_up.add(subscription)
+        """Wants one less, in whatever case it is spelled; the venue is told even if it was not
+        wanted."""
+        held = [each for each in self._wanted if each.is_same(subscription)] or [subscription]
+        self._wanted = [each for each in self._wanted if each not in held]
+        self._given_up.update(held)
         if session := self._standing_session():
-            session.unsubscribe(subscription)
+            for each in held:
+                session.unsubscribe(each)
             self._say()
         if subscription == _HEARD:
             self.subscribe(HEARTBEAT)
@@ -276,7 +279,10 @@ class Live:
                 if was_idle:
                     yield self._tick(session, connection)
             self._connection = self._session = None
-            gaps = self._sequences.lost(connection.read_ns, time.time_ns(), pulse.cause)
+            gaps = []
+            # Who leaves over a refusal loses nothing: the run is over.
+            if not isinstance(session.verdict, (Refused, Unwelcome)):
+                gaps = self._sequences.lost(connection.read_ns, time.time_ns(), pulse.cause)
             yield [*gaps, self._closed(connection)]
             if pulse.failure or session.verdict:
                 raise pulse.failure or session.verdict  # type: ignore[misc]

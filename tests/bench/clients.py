@@ -88,7 +88,7 @@ def asks_for(load: Load) -> str:
 
 
 def websocat(place: Place) -> list[str]:
-    return [str(yard.WEBSOCAT), "--no-close", place.url, "--preamble", asks_for(place.load)]
+    return [str(yard.WEBSOCAT), "--exit-on-eof", place.url, "--preamble", asks_for(place.load)]
 
 
 def wscat(place: Place) -> list[str]:

@@ -407,12 +407,13 @@ def test_holes_are_the_ranges_between_what_is_present(
     assert holes(1, 5, present) == found
 
 
-def test_what_was_given_up_is_forgotten_wherever_it_stands() -> None:
+@pytest.mark.parametrize("given_up", [P, P.lower()])
+def test_what_was_given_up_is_forgotten_wherever_it_stands(given_up: str) -> None:
     listener = Listener().hear(delta("book", 1), delta("book", 5), delta("trade", 1))
     listener.hear(listing("fills", ["a"]))
     listener.audit.lost(0, 0, "outage")
     listener.hear(delta("trade", 9, at=S))  # a gap that waits for its snapshot
-    for feed, product in (("book", P), ("trade", P), ("fills", None), ("ticker", P)):
+    for feed, product in (("book", given_up), ("trade", given_up), ("fills", None), ("ticker", P)):
         listener.audit.forget(feed, product)
     listener.said.clear()
     listener.hear(delta("book", 100), delta("trade", 200), listing("fills", ["z"]))

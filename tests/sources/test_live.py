@@ -105,6 +105,18 @@ async def test_a_key_that_is_refused_ends_the_stream() -> None:
             await collect(live, data=1)
 
 
+async def test_who_leaves_over_a_refused_key_has_lost_nothing() -> None:
+    events: list[Event] = []
+    async with serve(SimOptions()) as venue:
+        wanted = [Subscription("fills"), TICKER]
+        live = Live(Target(venue.url), wanted, Credentials("mine", DEMO.secret))
+        with pytest.raises(Unwelcome, match="key refused"):
+            await exhaust(live, events)
+    assert any(isinstance(each, Subscribed) and each.feed == "ticker" for each in events)
+    assert isinstance(events[-1], Closed)
+    assert not [each for each in events if isinstance(each, Gap)]
+
+
 async def test_the_stream_ends_when_everything_was_refused() -> None:
     async with serve(SimOptions()) as venue:
         live = Live(Target(venue.url), [Subscription("ticker", "PF_NOPEUSD")])
@@ -436,6 +448,21 @@ async def test_what_is_wanted_changes_while_a_connection_stands_and_for_the_next
     later = ("subscribe", "ticker", ["PF_ETHUSD"])
     assert asked[3:6] == [later, later, ("unsubscribe", "ticker", ["PF_XBTUSD"])]
     assert sorted(asked[6:], key=str) == sorted([first[1], later, first[2]], key=str)
+
+
+async def test_what_is_given_up_in_another_case_is_asked_for_no_more() -> None:
+    async with loopback() as venue:
+        live = Live(Target(venue.url), [TICKER], jitter=lambda: 0.0, may_grow=True)
+        async with aclosing(live.events()) as batches:
+            async for batch in batches:
+                if any(isinstance(each, Subscribed) and not each.quiet for each in batch):
+                    live.unsubscribe(Subscription("ticker", "pf_xbtusd"))
+                    await venue.until(lambda seen: len(seen.requests) == 3)
+                    await live.hang_up()
+                if len(venue.requests) == 4:
+                    break
+    asked = [(each["event"], each["feed"], each.get("product_ids")) for each in venue.requests]
+    assert asked[2:] == [("unsubscribe", "ticker", ["PF_XBTUSD"]), ("subscribe", "heartbeat", None)]
 
 
 async def test_a_refused_key_is_no_end_where_more_may_be_wanted() -> None:
