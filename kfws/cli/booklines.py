@@ -40,20 +40,20 @@ class BookLines:
             if type(event) is not Data or not products:
                 told.append(event)
             for product in products if self.every_s is None else ():
-                told += self._news(product)
+                told += self._news(product, getattr(event, "received_ns", 0))
         return told
 
     def sample(self) -> list[Event]:
         """What changed since the last sample: a line per product."""
-        return [line for product in self._books.of for line in self._news(product)]
+        return [line for product in self._books.of for line in self._news(product, 0)]
 
-    def _news(self, product: str) -> Iterator[Data]:
+    def _news(self, product: str, at_ns: int) -> Iterator[Data]:
         seen = self._books.of[product]
         if seen.look():
-            yield _line(product, seen)
+            yield _line(product, seen, max(at_ns, seen.book.received_ns or 0))
 
 
-def _line(product: str, seen: Visible) -> Data:
+def _line(product: str, seen: Visible, at_ns: int) -> Data:
     """The names are the venue's own, levels are as in its snapshots; ``spread`` and ``mid`` are
     exact, and null where a side is empty."""
     book, bids, asks = seen.book, seen.bids, seen.asks
@@ -68,8 +68,7 @@ def _line(product: str, seen: Visible) -> Data:
         f'"spread":{spread},"mid":{mid},"stale":{"true" if seen.stale else "false"}}}'
     )
     payload = b'{"product_id":%b,%b' % (_quoted(product), text.encode())
-    arrived_ns = book.received_ns or 0
-    return Data(payload, arrived_ns, "book", "snapshot", product, book.seq, book.venue_ms)
+    return Data(payload, at_ns, "book", "snapshot", product, book.seq, book.venue_ms)
 
 
 def _levels(levels: Sequence[Level]) -> str:

@@ -35,6 +35,8 @@ BARS = "▁▂▃▄▅▆▇█"
 
 # So many messages are remembered for the next picture; where none comes they are folded.
 QUEUED_MOST = 500
+# Of so many rows the text is made anew for one picture.
+ROWS_AT_ONCE = 100
 
 
 class Trend:
@@ -376,6 +378,7 @@ class Board:
         self._sort = _sorted_by(sort, self._columns)
         self._keys: list[str] = []
         self._sorted_ns = 0
+        self._turn = 0
         self._widths = [_least(column) for column in self._columns]
         if self._sort is not None:
             self._widths[self._columns.index(self._sort[0])] += 1  # for the arrow
@@ -446,11 +449,18 @@ class Board:
         """Writes what changed; all, where the columns have to be others for it."""
         before = self._widths.copy()
         places = [place for place, _ in self._layout]
-        changed = []
-        for line in lines:
+        changed: list[Line] = []
+        # On a very tall terminal rows take turns: no eye sees a third of a second.
+        self._turn = self._turn % max(1, len(lines))
+        turned = [*lines[self._turn :], *lines[: self._turn]]
+        for count, line in enumerate(turned, 1):
             anew = not line.text  # out of sight meanwhile, its cells may be of another layout
+            if not anew and len(changed) >= ROWS_AT_ONCE:
+                continue
             if line.look(range(len(self._columns)) if anew else places, now_ns, anew=anew) or anew:
                 changed.append(line)
+                if len(changed) == ROWS_AT_ONCE:
+                    self._turn += count
         if not places or width != self._width or self._widths != before:
             self._width = width
             for line in self._lines.values():

@@ -223,3 +223,12 @@ def test_the_last_line_is_the_simulated_markets_own_book_all_along(product: str)
         assert floats(levels_of(read_line(last), "bids")) == own.bids[:5]
         assert floats(levels_of(read_line(last), "asks")) == own.asks[:5]
     assert compared > 20
+
+
+def test_a_line_that_says_stale_has_the_moment_of_the_loss() -> None:
+    lines = BookLines(Look(depth=2))
+    lines.fold([Opened(received_ns=1, connection=1, url="ws://x"), snapshot(1)])
+    lost_ns = 2**61
+    [_, line] = lines.fold([Stale(received_ns=lost_ns, feed="book", product="PF_XBTUSD")])
+    assert isinstance(line, Data)
+    assert line.received_ns == lost_ns

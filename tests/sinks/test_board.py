@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kfws.protocol.events import Closed, Data, Event, Opened, Redial
-from kfws.sinks.board import FLASH_NS, QUEUED_MOST, Board, Trend
+from kfws.sinks.board import FLASH_NS, QUEUED_MOST, ROWS_AT_ONCE, Board, Trend
 from kfws.sinks.columns import BOARD
 from kfws.sinks.paint import Paint, cells, unpainted
 from kfws.sinks.screen import Size
@@ -385,3 +385,16 @@ def test_orders_are_folded_also_while_nothing_is_drawn() -> None:
         found.take([said(feed="open_orders", order=order(number % 3), is_cancel=False)])
     assert len(found._state._queue) < QUEUED_MOST
     assert len(rows(found)) == 3
+
+
+def test_on_a_very_tall_terminal_rows_take_turns_and_all_are_brought_up_to_date() -> None:
+    names = [f"PF_{number:03}USD" for number in range(250)]
+    found = board("ticker", *(ticker(name, last=100.0) for name in names), order=names)
+    size = Size(80, 300)
+    assert len(found.rows(AT_NS, size)) == 251
+    found.take([ticker(name, last=200.0) for name in names])
+    at = AT_NS + 10**9
+    counts = [
+        sum("200▲" in line for line in found.rows(at + turn * 10**8, size)) for turn in range(3)
+    ]
+    assert counts == [ROWS_AT_ONCE, 2 * ROWS_AT_ONCE, 250]
