@@ -34,12 +34,15 @@ __all__ = [
     "Keep",
     "LogFormatOption",
     "LoopOption",
+    "NatsCreds",
     "OnDiskFullOption",
     "OnFullOption",
     "Output",
     "Overwrite",
     "Proxy",
+    "PublishPrivate",
     "Quiet",
+    "Recorder",
     "Redundancy",
     "Renew",
     "RestUrl",
@@ -47,8 +50,11 @@ __all__ = [
     "Rotate",
     "Snapshots",
     "Sort",
+    "Spool",
+    "SpoolSize",
     "Stamp",
     "Stats",
+    "StreamConfig",
     "Strict",
     "Sync",
     "Tapes",
@@ -67,6 +73,7 @@ _OUTPUT = "Output"
 _FILES = "Files of -o"
 SELECT = "Selection"
 _BOOK = "Book"
+_STREAM = "JetStream"
 _END = "When to end"
 _TALK = "Messages (stderr)"
 
@@ -256,7 +263,8 @@ Output = Annotated[
         "-o",
         "--output",
         metavar="PATH",
-        help="Write a file instead of stdout (repeatable; - is stdout). "
+        help="Write a file instead of stdout (repeatable; - is stdout), or publish into a "
+        "JetStream: nats://HOST/STREAM. "
         "The suffix decides: .csv .json .raw, else ndjson; then .gz or .zst. "
         "{feed} {product} {date} {time} {n} in it are filled in, in UTC.",
         rich_help_panel=_OUTPUT,
@@ -485,4 +493,62 @@ LogFormatOption = Annotated[
 Debug = Annotated[
     bool,
     typer.Option("--debug", help="Print everything, and tracebacks.", rich_help_panel=_TALK),
+]
+Spool = Annotated[
+    str | None,
+    typer.Option(
+        "--spool",
+        metavar="PATH",
+        help="Where messages wait while the server of -o nats://… is away; with it, a run may "
+        "begin without the server. (default: a file in the user's state folder)",
+        rich_help_panel=_STREAM,
+        show_default=False,
+    ),
+]
+SpoolSize = Annotated[
+    str,
+    typer.Option(
+        "--spool-size",
+        metavar="SIZE",
+        help="How much may wait there; then the run ends.",
+        rich_help_panel=_STREAM,
+    ),
+]
+Recorder = Annotated[
+    str | None,
+    typer.Option(
+        "--recorder",
+        metavar="NAME",
+        help="The name of this recorder in the stream. (default: the machine's)",
+        rich_help_panel=_STREAM,
+        show_default=False,
+    ),
+]
+StreamConfig = Annotated[
+    str | None,
+    typer.Option(
+        "--stream-config",
+        metavar="FILE",
+        help="Settings as JSON for a stream that is made; one that is there is never changed.",
+        rich_help_panel=_STREAM,
+        show_default=False,
+    ),
+]
+PublishPrivate = Annotated[
+    bool,
+    typer.Option(
+        "--publish-private",
+        help="Publish feeds about your account, too.",
+        rich_help_panel=_STREAM,
+    ),
+]
+NatsCreds = Annotated[
+    str | None,
+    typer.Option(
+        "--nats-creds",
+        metavar="FILE",
+        help="Credentials for the NATS server (a token goes into KFWS_NATS_TOKEN).",
+        rich_help_panel=_STREAM,
+        show_default=False,
+    ),
 ]

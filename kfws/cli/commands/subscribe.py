@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from kfws.protocol import events
     from kfws.protocol.auth import Credentials
     from kfws.sinks.shelf import Keeping
+    from kfws.tapes.jetstream import Door
+    from kfws.tapes.subjects import Address
 
 __all__ = ["stream", "subscribe"]
 
@@ -77,6 +79,12 @@ def subscribe(
     sync: options.Sync = "1s",
     keep: options.Keep = None,
     on_disk_full: options.OnDiskFullOption = OnDiskFull.exit,
+    spool: options.Spool = None,
+    spool_size: options.SpoolSize = "1GB",
+    recorder: options.Recorder = None,
+    stream_config: options.StreamConfig = None,
+    publish_private: options.PublishPrivate = False,
+    nats_creds: options.NatsCreds = None,
     stamp: options.Stamp = False,
     events: options.Events = False,
     fields: options.Fields = None,
@@ -110,8 +118,11 @@ def subscribe(
 
         kfws subscribe ticker 'PF_*' -f csv -o tickers.csv.gz
 
+        kfws subscribe book,trade 'PF_*' -o nats://localhost:4222/kraken
+
         kfws subscribe ticker PF_XBTUSD --env sim -n 1
     """
+    from kfws.cli.jetstream import TypedJetStream
     from kfws.cli.plan import Typed
 
     world: Env = context.obj
@@ -157,6 +168,14 @@ def subscribe(
             coalesce=coalesce,
             loop=loop,
             stats=stats,
+            jetstream=TypedJetStream(
+                spool=spool,
+                spool_size=spool_size,
+                recorder=recorder,
+                stream_config=stream_config,
+                publish_private=publish_private,
+                creds=nats_creds,
+            ),
         ),
         world,
         talk,
@@ -188,6 +207,7 @@ async def _run(plan: Plan, key: Credentials | None, env: Env, talk: Talk) -> Non
     import asyncio
     from contextlib import AsyncExitStack
 
+    from kfws.cli.outlet import Dialled
     from kfws.cli.products_list import open_list
     from kfws.cli.stream import Run
     from kfws.errors import Refused
@@ -200,7 +220,11 @@ async def _run(plan: Plan, key: Credentials | None, env: Env, talk: Talk) -> Non
         # Outputs first: a file that cannot be written is found before the venue is troubled.
         outlets = []
         for output, outlet in open_outlets(plan, env, talk, listed):
+            if isinstance(outlet, Dialled):
+                stack.push_async_callback(outlet.leave)
             stack.callback(outlet.close)
+            if isinstance(outlet, Dialled):
+                await outlet.open()
             outlets.append((output, outlet))
         url, header = plan.url, header_of(plan, env)
         if plan.venue == "sim":
@@ -319,6 +343,9 @@ def open_outlets(
         if output.path is None:
             yield output, _on_stdout(output, plan, env, talk, listed, played)
             continue
+        if output.address is not None:
+            yield output, _into_stream(output.address, plan, env, talk)
+            continue
         shelf = Shelf(_keeping(output, output.path, plan), encoder, tell)
         shelf.open(time.time_ns())
         pipe = shelf.hand_over()
@@ -327,6 +354,34 @@ def open_outlets(
         else:
             sink = encoder(plan.feeds[0])
             yield output, DescriptorOutlet(pipe, sink, name=output.path, own=True)
+
+
+def _into_stream(address: Address, plan: Plan, env: Env, talk: Talk) -> Outlet:
+    from pathlib import Path
+
+    from kfws.cli.jetstream import venue_name
+    from kfws.sinks.jetstream import JetStreamOutlet, read_config
+    from kfws.sinks.spool import Spool
+    from kfws.tapes.subjects import Names
+
+    typed = plan.jetstream
+    names = Names(address.stream, venue_name(plan.venue, plan.url), typed.recorder or env.machine)
+    place = env.state / "spool" / f"{names.root}.{names.recorder}.ndjson"
+    return JetStreamOutlet(
+        _door(address, plan, env),
+        names,
+        Spool(Path(typed.spool) if typed.spool else place, typed.spool_bytes),
+        talk.say,
+        full_bytes=plan.buffer_bytes,
+        patient=typed.spool is not None,
+        config=read_config(typed.stream_config) if typed.stream_config is not None else None,
+    )
+
+
+def _door(address: Address, plan: Plan, env: Env) -> Door:
+    from kfws.tapes.jetstream import Door
+
+    return Door(address, plan.jetstream.creds, env.nats_token, plan.ca_file)
 
 
 def _on_stdout(

@@ -1,0 +1,103 @@
+"""The program and a real nats-server."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli import program
+from tests.cli.inside import run
+from tests.nats_server import NatsServer, nats_server
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[NatsServer]:
+    with nats_server(tmp_path / "server") as running:
+        yield running
+
+
+def published(err: str) -> str:
+    return next(line for line in err.splitlines() if " published, " in line)
+
+
+def test_a_run_publishes_what_it_streams_and_sums_up(server: NatsServer, tmp_path: Path) -> None:
+    done = program.run(
+        *("subscribe", "book,trade,ticker", "PF_XBTUSD", "--env", "sim", "-n", "50"),
+        *("-o", server.address, "-o", "-", "--spool", str(tmp_path / "spool.ndjson")),
+    )
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 50)
+    assert "50 published, 50 acknowledged, 0 duplicates" in published(done.stderr)
+    assert not (tmp_path / "spool.ndjson").exists()
+
+
+def test_without_its_server_a_run_ends_with_3(server: NatsServer, tmp_path: Path) -> None:
+    server.stop()
+    done = program.run(
+        *("subscribe", "trade", "PF_XBTUSD", "--env", "sim", "-o", server.address),
+        env=program.environment(XDG_STATE_HOME=str(tmp_path)),
+    )
+    assert done.returncode == 3
+    assert "cannot be reached: connection refused" in done.stderr
+    assert [*tmp_path.rglob("*.ndjson")] == []
+
+
+def test_a_place_where_no_spool_can_be_ends_the_run(server: NatsServer) -> None:
+    done = run(*PUBLIC, "-o", server.address, "--spool", "/dev/null/spool")
+    assert done.status == 8
+    assert "cannot make the folder /dev/null" in done.err
+
+
+def test_a_run_that_is_ended_leaves_what_is_not_published_for_the_next(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    server.stop()
+    spool = tmp_path / "spool.ndjson"
+    args = ("subscribe", "book", "PF_XBTUSD", "--env", "sim", "-o", server.address, "-o", "-")
+    running = program.start(*args, "--spool", str(spool), "--log-format", "json")
+    assert running.stdout is not None
+    seen = [running.stdout.readline() for _ in range(20)]
+    err, status = program.end(running, signal.SIGTERM)
+    assert status == 143
+    told = [json.loads(line) for line in err.splitlines()]
+    facts = next(each for each in told if each["code"] == "jetstream")
+    assert facts["spooled"] >= len(seen)
+    assert "published at the next start" in facts["hint"]
+    server.start()
+    done = program.run(*args, "--spool", str(spool), "-n", "5")
+    assert done.returncode == 0
+    assert f"{facts['spooled'] + 5} published" in published(done.stderr)
+    assert not spool.exists()
+
+
+PRIVATE = ("subscribe", "fills", "--env", "sim", "-o", "nats://h/kraken")
+PUBLIC = ("subscribe", "trade", "PF_XBTUSD", "--env", "sim")
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (PRIVATE, "--publish-private if you mean it"),
+        ((*PUBLIC, "-o", "nats://h/kraken", "--where", "qty>1"), "would thin out the stream"),
+        ((*PUBLIC, "-o", "nats://h"), "names no stream"),
+        ((*PUBLIC, "-o", "nats://me:secret@h/kraken"), "takes no user, password or token"),
+        ((*PUBLIC, "-o", "nats://h/k", "-o", "nats://i/k", "--spool", "x"), "cannot share a"),
+        ((*PUBLIC, "-o", "nats://h/k", "--recorder", "a.b"), "is no name"),
+        ((*PUBLIC, "-o", "nats://h/k", "--spool-size", "1k"), "is too small"),
+        ((*PUBLIC, "-o", "nats://h/k", "--stream-config", "/no/such"), "cannot be read"),
+        ((*PUBLIC, "-o", "nats://h/k", "--rotate", "1h"), "--rotate is for files"),
+        ((*PUBLIC, "--spool", "x"), "--spool is for a JetStream"),
+        ((*PUBLIC, "--nats-creds", "x"), "--nats-creds is for a JetStream"),
+        (("book", "PF_XBTUSD", "--env", "sim", "-o", "nats://h/k"), "no output of this version"),
+    ],
+)
+def test_what_cannot_be_done_with_a_stream_is_said_before_anything_else(
+    args: tuple[str, ...], said: str
+) -> None:
+    done = run(*args)
+    assert done.status == 2
+    assert said in done.err
+    assert "secret@" not in done.err
