@@ -17,6 +17,7 @@ __all__ = [
     "Coalesce",
     "ColorOption",
     "Compression",
+    "Consumer",
     "Count",
     "CredentialsCommand",
     "CredentialsFile",
@@ -29,6 +30,7 @@ __all__ = [
     "Fields",
     "ForceFeed",
     "FormatOption",
+    "FromSeq",
     "Group",
     "Insecure",
     "Keep",
@@ -48,8 +50,10 @@ __all__ = [
     "RestUrl",
     "Resync",
     "Rotate",
+    "Since",
     "Snapshots",
     "Sort",
+    "SourceOption",
     "Spool",
     "SpoolSize",
     "Stamp",
@@ -548,6 +552,47 @@ NatsCreds = Annotated[
         "--nats-creds",
         metavar="FILE",
         help="Credentials for the NATS server (a token goes into KFWS_NATS_TOKEN).",
+        rich_help_panel=_STREAM,
+        show_default=False,
+    ),
+]
+SourceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--source",
+        metavar="nats://…",
+        help="Read from a JetStream (nats://HOST/STREAM) instead of the venue.",
+        rich_help_panel=_STREAM,
+        show_default=False,
+    ),
+]
+Since = Annotated[
+    str | None,
+    typer.Option(
+        "--since",
+        metavar="TIME",
+        help="Begin with what was stored so long ago, e.g. 10m. (default: now)",
+        rich_help_panel=_STREAM,
+        show_default=False,
+    ),
+]
+FromSeq = Annotated[
+    int | None,
+    typer.Option(
+        "--from-seq",
+        metavar="N",
+        min=1,
+        help="Begin with that message of the stream.",
+        rich_help_panel=_STREAM,
+        show_default=False,
+    ),
+]
+Consumer = Annotated[
+    str | None,
+    typer.Option(
+        "--consumer",
+        metavar="NAME",
+        help="Go on where the last run with this name stopped.",
         rich_help_panel=_STREAM,
         show_default=False,
     ),

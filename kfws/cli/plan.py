@@ -497,6 +497,11 @@ def _jetstream(
 ) -> JetStream:
     if typed.jetstream is None:
         return JetStream()
+    if typed.jetstream.source is not None and typed.redundancy > 1:
+        raise UsageError(
+            "--redundancy is for the venue; --source reads what recorders published",
+            hint="leave it away",
+        )
     addresses = [each.address for each in outputs if each.address is not None]
     return check_jetstream(typed.jetstream, addresses, feeds, read_text)
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from kfws.errors import KfwsError, OutputError, UsageError
-from kfws.protocol.events import Closed, Data, Event, Opened, Report, describe, restore
+from kfws.protocol.events import Closed, Data, Event, Opened, describe, restore
 from kfws.sinks.spool import Spool
 from kfws.tapes.jetstream import (
     FAILURES,
@@ -154,7 +154,7 @@ class JetStreamOutlet:
             self._open_connections.add(event.connection)
         elif isinstance(event, Closed):
             self._open_connections.discard(event.connection)
-        return not isinstance(event, Report) and describe(event) is not None
+        return describe(event) is not None
 
     def sync(self, now_ns: int) -> None:
         if self._fault is not None:

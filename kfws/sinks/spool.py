@@ -101,11 +101,11 @@ class Spool:
 
 
 def _read(line: bytes) -> Data | bytes | None:
-    """A message, or one of the stream's own events; headers are of the spool alone."""
+    """A message, or one of the stream's own events; but the spool's own header."""
     try:
         found = read(line)
     except ValueError:
         return None
     if isinstance(found, Frame):
         return data_of(found.payload, found.received_ns)
-    return None if found.get("kfws") == "header" else line.rstrip(b"\n")
+    return None if found.get("spool") else line.rstrip(b"\n")

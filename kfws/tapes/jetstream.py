@@ -9,6 +9,7 @@ import asyncio
 import os
 import ssl
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from kfws.errors import KfwsError, MissingExtra, OutputError, Unreachable, Unwelcome
@@ -20,7 +21,16 @@ try:
     import nats.js.errors
     from nats.aio.client import Client
     from nats.js import JetStreamContext
-    from nats.js.api import DiscardPolicy, StorageType, StreamConfig, StreamInfo
+    from nats.js.api import (
+        AckPolicy,
+        ConsumerConfig,
+        ConsumerInfo,
+        DeliverPolicy,
+        DiscardPolicy,
+        StorageType,
+        StreamConfig,
+        StreamInfo,
+    )
 except ImportError as exc:  # pragma: no cover  # the tests have all extras
     raise MissingExtra(
         "nats:// needs the package nats-py", hint="pip install 'kfws[nats]'"
@@ -199,3 +209,87 @@ def _config(stream: str, config: dict[str, Any] | None) -> StreamConfig:
         max_age=AGE_S,
         max_bytes=SIZE_BYTES,
     )
+
+
+# ── reading ──
+
+# What is not acknowledged by then comes again: soon, so that a reader's successor need not wait.
+ACK_WAIT_S = 5.0
+UNACKNOWLEDGED = 20_000
+# A reader that is gone for so long is forgotten, unless it is durable.
+FORGET_S = 60.0
+
+
+class Consumer(NamedTuple):
+    """A reader's place in a stream, which the server keeps."""
+
+    name: str
+    unacknowledged: bool
+    """Whether messages are out that nobody said to be safe."""
+    is_taken: bool
+    """Whether somebody reads there now."""
+    ack_wait_s: float = ACK_WAIT_S
+
+
+async def begin_consumer(
+    context: JetStreamContext,
+    stream: str,
+    subjects: str,
+    *,
+    name: str | None,
+    from_seq: int | None,
+    since_s: float | None,
+) -> Consumer:
+    """A place from a number or a time on; a durable one of that name is where it stopped.
+
+    Raises OutputError where the consumer reads something else, Unreachable without an answer.
+    """
+    try:
+        info = await _known(context, stream, name) if name is not None else None
+        if info is None:
+            info = await context.add_consumer(stream, _consumer(subjects, name, from_seq, since_s))
+        elif info.config.filter_subject != subjects:
+            raise OutputError(
+                f"the consumer {name} reads {info.config.filter_subject}, not {subjects}",
+                hint="choose another name, or the same feeds and products",
+            )
+    except nats.js.errors.APIError as exc:
+        raise OutputError(f"the server refuses to read {stream}: {exc.description}") from exc
+    except FAILURES as exc:
+        raise _fault(stream, exc) from exc
+    return Consumer(info.name, bool(info.num_ack_pending), bool(info.num_waiting))
+
+
+async def _known(context: JetStreamContext, stream: str, name: str) -> ConsumerInfo | None:
+    try:
+        info: ConsumerInfo = await context.consumer_info(stream, name)
+        return info
+    except nats.js.errors.NotFoundError:
+        return None
+
+
+def _consumer(
+    subjects: str, name: str | None, from_seq: int | None, since_s: float | None
+) -> ConsumerConfig:
+    config = ConsumerConfig(
+        filter_subject=subjects,
+        deliver_policy=DeliverPolicy.ALL,
+        ack_policy=AckPolicy.NONE,
+        inactive_threshold=FORGET_S,
+    )
+    if name is not None:
+        config = config.evolve(
+            durable_name=name,
+            ack_policy=AckPolicy.ALL,
+            ack_wait=ACK_WAIT_S,
+            max_ack_pending=UNACKNOWLEDGED,
+            inactive_threshold=None,
+        )
+    if from_seq is not None:
+        by = DeliverPolicy.BY_START_SEQUENCE
+        config = config.evolve(deliver_policy=by, opt_start_seq=from_seq)
+    elif since_s is not None:
+        start = datetime.now(UTC) - timedelta(seconds=since_s)
+        by = DeliverPolicy.BY_START_TIME
+        config = config.evolve(deliver_policy=by, opt_start_time=start)
+    return config

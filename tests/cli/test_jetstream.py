@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import nats
 import pytest
 
+from kfws.sim.server import SimOptions, serve
 from tests.cli import program
-from tests.cli.inside import run
+from tests.cli.inside import beside, run
 from tests.nats_server import NatsServer, nats_server
 
 
@@ -101,3 +105,103 @@ def test_what_cannot_be_done_with_a_stream_is_said_before_anything_else(
     assert done.status == 2
     assert said in done.err
     assert "secret@" not in done.err
+
+
+# Reading
+
+READ = ("subscribe", "book", "PF_XBTUSD")
+
+
+def numbers(text: str) -> list[int]:
+    """Those of deltas, in their order."""
+    found = [json.loads(line) for line in text.splitlines()]
+    return [each["seq"] for each in found if each["feed"] == "book"]
+
+
+def test_two_readings_with_one_consumer_are_one_stream(server: NatsServer, tmp_path: Path) -> None:
+    spool = ("--spool", str(tmp_path / "spool"))
+    done = program.run(*READ, "--env", "sim", "-n", "60", "-o", server.address, *spool)
+    assert done.returncode == 0
+    source = (*READ, "--env", "sim", "--source", server.address, "--consumer", "desk")
+    first = program.run(*source, "--from-seq", "1", "--no-snapshots", "-n", "20", "--strict")
+    second = program.run(*source, "--no-snapshots", "-n", "20", "--strict")
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    found = numbers(first.stdout) + numbers(second.stdout)
+    assert found == list(range(found[0], found[0] + 40))
+
+
+def test_one_of_two_recorders_killed_is_nothing_to_a_reader(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    with beside(lambda: serve(SimOptions(rate=300))) as venue:
+        recorders = [
+            program.start(
+                *(*READ, "--url", venue.url, "-o", server.address, "--recorder", name),
+                *("--spool", str(tmp_path / name)),
+            )
+            for name in ("west", "east")
+        ]
+        reader: subprocess.Popen[str] | None = None
+        try:
+            wait_for_stream(server)
+            reader = program.start(
+                *(*READ, "--url", venue.url, "--source", server.address, "--since", "1m"),
+                *("--no-snapshots", "-n", "600", "--strict"),
+            )
+            assert reader.stdout is not None
+            lines = [reader.stdout.readline() for _ in range(200)]
+            recorders[0].kill()
+            assert reader.stderr is not None
+            rest, err = reader.stdout.read(), reader.stderr.read()
+            reader.wait(program.PATIENCE_S)
+        finally:
+            for each in (*recorders, reader):
+                if each is not None:
+                    each.kill()
+                    each.communicate()
+    found = numbers("".join(lines) + rest)
+    assert reader.returncode == 0, err
+    assert found == list(range(found[0], found[0] + 600))
+
+
+def wait_for_stream(server: NatsServer) -> None:
+    """Until the stream has something: both recorders stand, or will."""
+
+    async def look() -> None:
+        client = await nats.connect(server.host)
+        try:
+            found = asyncio.Event()
+
+            async def see(_: object) -> None:
+                found.set()
+
+            await client.subscribe("kraken.>", cb=see)
+            await found.wait()
+        finally:
+            await client.close()
+
+    asyncio.run(asyncio.wait_for(look(), program.PATIENCE_S))
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("--since", "10m"), "--since is for --source"),
+        (("--consumer", "a"), "--consumer is for --source"),
+        (("--source", "nats://h"), "names no stream"),
+        (("--source", "tape.ndjson"), "tapes are for `kfws replay`"),
+        (("--source", "nats://h/k", "--since", "1m", "--from-seq", "3"), "leave one away"),
+        (("--source", "nats://h/k", "--redundancy", "2"), "--redundancy is for the venue"),
+    ],
+)
+def test_what_cannot_be_read_is_said_before_anything_else(args: tuple[str, ...], said: str) -> None:
+    done = run(*PUBLIC, *args)
+    assert done.status == 2
+    assert said in done.err
+
+
+def test_a_source_that_is_away_ends_the_run_with_3(server: NatsServer) -> None:
+    server.stop()
+    done = run(*PUBLIC, "--source", server.address)
+    assert done.status == 3
+    assert "connection refused" in done.err

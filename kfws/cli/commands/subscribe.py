@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from kfws.protocol import events
     from kfws.protocol.auth import Credentials
     from kfws.sinks.shelf import Keeping
+    from kfws.sources.jetstream import FromJetStream
     from kfws.tapes.jetstream import Door
     from kfws.tapes.subjects import Address
 
@@ -85,6 +86,10 @@ def subscribe(
     stream_config: options.StreamConfig = None,
     publish_private: options.PublishPrivate = False,
     nats_creds: options.NatsCreds = None,
+    source: options.SourceOption = None,
+    since: options.Since = None,
+    from_seq: options.FromSeq = None,
+    consumer: options.Consumer = None,
     stamp: options.Stamp = False,
     events: options.Events = False,
     fields: options.Fields = None,
@@ -119,6 +124,8 @@ def subscribe(
         kfws subscribe ticker 'PF_*' -f csv -o tickers.csv.gz
 
         kfws subscribe book,trade 'PF_*' -o nats://localhost:4222/kraken
+
+        kfws subscribe trade PF_XBTUSD --source nats://localhost:4222/kraken --since 10m
 
         kfws subscribe ticker PF_XBTUSD --env sim -n 1
     """
@@ -175,6 +182,10 @@ def subscribe(
                 stream_config=stream_config,
                 publish_private=publish_private,
                 creds=nats_creds,
+                source=source,
+                since=since,
+                from_seq=from_seq,
+                consumer=consumer,
             ),
         ),
         world,
@@ -199,7 +210,9 @@ def stream(
     plan = make_plan(typed, stdout_is_terminal=env.stdout_is_terminal, read_text=env.read_text)
     for warning in plan.warnings:
         talk.say("warning", "plan", warning)
-    key = env.credentials(plan, file=credentials, command=credentials_command)
+    key = None
+    if plan.jetstream.source is None:
+        key = env.credentials(plan, file=credentials, command=credentials_command)
     loop.run(_run(plan, key, env, talk), plan.loop)
 
 
@@ -215,7 +228,8 @@ async def _run(plan: Plan, key: Credentials | None, env: Env, talk: Talk) -> Non
 
     asyncio.get_running_loop().set_default_executor(DaemonThreads())
     listed = open_list(plan.rest_base, env, talk, proxy=plan.proxy, ca_file=plan.ca_file)
-    plan = await _named(plan, listed, talk)
+    if plan.jetstream.source is None:
+        plan = await _named(plan, listed, talk)
     async with AsyncExitStack() as stack:
         # Outputs first: a file that cannot be written is found before the venue is troubled.
         outlets = []
@@ -227,15 +241,21 @@ async def _run(plan: Plan, key: Credentials | None, env: Env, talk: Talk) -> Non
                 await outlet.open()
             outlets.append((output, outlet))
         url, header = plan.url, header_of(plan, env)
-        if plan.venue == "sim":
+        if plan.venue == "sim" and plan.jetstream.source is None:
             from kfws.sim.server import SimOptions, serve
 
             venue = await stack.enter_async_context(serve(SimOptions(compression=plan.compression)))
             url, header = venue.url, header | {"simulated": True, "seed": 1}
             talk.say("warning", "simulated", "simulated market data: --env sim, not the venue")
         run = Run(plan, outlets, talk, header=header, fault=listed.fault)
+        source: Source
+        if plan.jetstream.source is not None:
+            source = stream = _from_stream(plan.jetstream.source, plan, env)
+            stack.push_async_callback(stream.close)
+        else:
+            source = _source(plan, url, key, env)
         try:
-            await run.run(_source(plan, url, key, env))
+            await run.run(source)
         except Refused as exc:
             raise await _explained(exc, run.refused, listed) from exc
 
@@ -375,6 +395,23 @@ def _into_stream(address: Address, plan: Plan, env: Env, talk: Talk) -> Outlet:
         full_bytes=plan.buffer_bytes,
         patient=typed.spool is not None,
         config=read_config(typed.stream_config) if typed.stream_config is not None else None,
+    )
+
+
+def _from_stream(address: Address, plan: Plan, env: Env) -> FromJetStream:
+    from kfws.cli.jetstream import venue_name
+    from kfws.sources.jetstream import FromJetStream
+    from kfws.tapes.subjects import token
+
+    return FromJetStream(
+        _door(address, plan, env),
+        f"{address.stream}.{token(venue_name(plan.venue, plan.url))}",
+        feeds=plan.feeds,
+        products=plan.products,
+        since_s=plan.jetstream.since_s,
+        from_seq=plan.jetstream.from_seq,
+        consumer=plan.jetstream.consumer,
+        snapshots_pass=plan.snapshots,
     )
 
 
