@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from kfws.cli.quantities import duration_s, size_bytes
@@ -12,9 +14,16 @@ from kfws.errors import UsageError
 from kfws.protocol.feeds import FEEDS
 from kfws.tapes.subjects import Address
 
-__all__ = ["JetStream", "TypedJetStream", "check_jetstream", "venue_name"]
+__all__ = ["JetStream", "Shard", "TypedJetStream", "check_jetstream", "share", "venue_name"]
 
 LEAST_SPOOL = 1_000_000
+
+
+class Shard(NamedTuple):
+    """One part of all products: the first of three, say."""
+
+    part: int
+    of: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +40,7 @@ class TypedJetStream:
     since: str | None = None
     from_seq: int | None = None
     consumer: str | None = None
+    shard: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +59,8 @@ class JetStream:
     since_s: float | None = None
     from_seq: int | None = None
     consumer: str | None = None
+    shard: Shard | None = None
+    """None: all products."""
 
 
 def check_jetstream(
@@ -78,6 +90,7 @@ def check_jetstream(
         since_s=duration_s(typed.since) if typed.since is not None else None,
         from_seq=typed.from_seq,
         consumer=_name("--consumer", typed.consumer),
+        shard=_shard(typed.shard, typed.source),
     )
 
 
@@ -115,6 +128,35 @@ def _source(typed: TypedJetStream) -> Address | None:
             hint="nats://HOST/STREAM; tapes are for `kfws replay`",
         )
     return Address.of(typed.source)
+
+
+def _shard(typed: str | None, source: str | None) -> Shard | None:
+    if typed is None:
+        return None
+    if source is not None:
+        raise UsageError("--shard shares the venue's work", hint="leave it away, or --source")
+    found = re.fullmatch(r"(\d{1,4})/(\d{1,4})", typed)
+    if found is None or not 1 <= int(found[1]) <= int(found[2]):
+        raise UsageError(f"--shard {typed} is no part", hint="1/3 is the first of three")
+    return Shard(int(found[1]), int(found[2]))
+
+
+def share(products: Sequence[str], shard: Shard) -> tuple[str, ...]:
+    """The products of a part, by rendezvous hashing: the same on every machine, and another
+    number of parts moves no more products than it must. Raises UsageError where none is left."""
+    ours = tuple(each for each in products if _part_of(each, shard.of) == shard.part)
+    if products and not ours:
+        raise UsageError(
+            f"no product falls into --shard {shard.part}/{shard.of}", hint="take fewer parts"
+        )
+    return ours
+
+
+def _part_of(product: str, parts: int) -> int:
+    def weight(part: int) -> bytes:
+        return blake2b(f"{part}:{product}".encode(), digest_size=8).digest()
+
+    return max(range(1, parts + 1), key=weight)
 
 
 def _name(option: str, typed: str | None) -> str | None:

@@ -50,6 +50,7 @@ __all__ = [
     "RestUrl",
     "Resync",
     "Rotate",
+    "ShardOption",
     "Since",
     "Snapshots",
     "Sort",
@@ -593,6 +594,16 @@ Consumer = Annotated[
         "--consumer",
         metavar="NAME",
         help="Go on where the last run with this name stopped.",
+        rich_help_panel=_STREAM,
+        show_default=False,
+    ),
+]
+ShardOption = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="N/M",
+        help="Take the Nth of M parts of the products; every machine shares them alike.",
         rich_help_panel=_STREAM,
         show_default=False,
     ),

@@ -11,7 +11,11 @@ from pathlib import Path
 
 import nats
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from kfws.cli.jetstream import Shard, share
+from kfws.errors import UsageError
 from kfws.sim.server import SimOptions, serve
 from tests.cli import program
 from tests.cli.inside import beside, run
@@ -205,3 +209,46 @@ def test_a_source_that_is_away_ends_the_run_with_3(server: NatsServer) -> None:
     done = run(*PUBLIC, "--source", server.address)
     assert done.status == 3
     assert "connection refused" in done.err
+
+
+# Sharing the work
+
+
+@given(st.sets(st.from_regex(r"P[FI]_[A-Z]{3,6}USD", fullmatch=True)), st.integers(1, 5))
+def test_every_product_is_in_exactly_one_part(names: set[str], of: int) -> None:
+    products = sorted(names)
+    found: list[str] = []
+    for part in range(1, of + 1):
+        try:
+            found += share(products, Shard(part, of))
+        except UsageError:
+            pass  # few products, and none of them in this part
+    assert sorted(found) == products
+
+
+def test_one_more_part_takes_products_and_moves_none_between_the_others() -> None:
+    products = [f"PF_{number}USD" for number in range(300)]
+    before = {each: part for part in (1, 2) for each in share(products, Shard(part, 2))}
+    after = {each: part for part in (1, 2, 3) for each in share(products, Shard(part, 3))}
+    assert all(after[each] in (before[each], 3) for each in products)
+    assert 60 < sum(part == 3 for part in after.values()) < 140
+
+
+def test_a_run_takes_its_part(tmp_path: Path) -> None:
+    taken = []
+    for part in ("1/2", "2/2"):
+        args = ("--env", "sim", "--shard", part, "--duration", "2s", "--events")
+        done = run("subscribe", "ticker", "PF_XBTUSD,PF_ETHUSD,PF_SOLUSD,PF_XRPUSD", *args)
+        assert done.status == 0, done.err
+        found = [json.loads(line) for line in done.out.splitlines()]
+        taken += [
+            x for each in found if each.get("kfws") == "subscribed" for x in each["product_ids"]
+        ]
+    assert sorted(taken) == ["PF_ETHUSD", "PF_SOLUSD", "PF_XBTUSD", "PF_XRPUSD"]
+
+
+@pytest.mark.parametrize("part", ["0/3", "4/3", "1", "a/b"])
+def test_what_is_no_part_is_refused(part: str) -> None:
+    done = run(*PUBLIC, "--shard", part)
+    assert done.status == 2
+    assert "1/3 is the first of three" in done.err

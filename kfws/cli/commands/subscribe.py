@@ -86,6 +86,7 @@ def subscribe(
     stream_config: options.StreamConfig = None,
     publish_private: options.PublishPrivate = False,
     nats_creds: options.NatsCreds = None,
+    shard: options.ShardOption = None,
     source: options.SourceOption = None,
     since: options.Since = None,
     from_seq: options.FromSeq = None,
@@ -182,6 +183,7 @@ def subscribe(
                 stream_config=stream_config,
                 publish_private=publish_private,
                 creds=nats_creds,
+                shard=shard,
                 source=source,
                 since=since,
                 from_seq=from_seq,
@@ -229,7 +231,7 @@ async def _run(plan: Plan, key: Credentials | None, env: Env, talk: Talk) -> Non
     asyncio.get_running_loop().set_default_executor(DaemonThreads())
     listed = open_list(plan.rest_base, env, talk, proxy=plan.proxy, ca_file=plan.ca_file)
     if plan.jetstream.source is None:
-        plan = await _named(plan, listed, talk)
+        plan = _shared(await _named(plan, listed, talk))
     async with AsyncExitStack() as stack:
         # Outputs first: a file that cannot be written is found before the venue is troubled.
         outlets = []
@@ -277,6 +279,16 @@ async def _named(plan: Plan, listed: ProductsList, talk: Talk) -> Plan:
     for warning in named.warnings[len(plan.warnings) :]:
         talk.say("warning", "plan", warning)
     return size_steps(named, products)
+
+
+def _shared(plan: Plan) -> Plan:
+    """The plan with our part of the products."""
+    from dataclasses import replace
+
+    from kfws.cli.jetstream import share
+
+    shard = plan.jetstream.shard
+    return plan if shard is None else replace(plan, products=share(plan.products, shard))
 
 
 async def _explained(
