@@ -146,7 +146,9 @@ class FuturesWSClient:
     ``callback`` is given every message as a dict, control messages too (but for the challenge),
     in order, one at a time; it is a coroutine function or a plain one. Or override ``on_message``
     in a subclass, or use ``messages()``. Keys and signatures that the venue echoes are
-    overwritten with ``*``.
+    overwritten with ``*``. Never given: broken frames, which are not one JSON object or lack their
+    feed, product or number (logged; ``Broken`` in ``events()``), second copies of a numbered
+    message, and the heartbeats that the client subscribes to for itself.
 
     What the documented class cannot say:
 
@@ -165,10 +167,14 @@ class FuturesWSClient:
 
     A lost connection is redialled for as long as it takes, all is subscribed anew, and what was
     lost is named. Nothing is left behind after ``close``. Use a client in one event loop at a time.
+
+    Raises ValueError for a ``redundancy`` but 1, 2, 3 and for another ``on_error``.
     """
 
     PROD_ENV_URL: ClassVar[str] = "futures.kraken.com/ws/v1"
     DEMO_ENV_URL: ClassVar[str] = "demo-futures.kraken.com/ws/v1"
+    TIMEOUT: float = 10
+    """What ``request`` waits for an answer, in seconds; of the class or of one client."""
 
     def __init__(
         self,
@@ -187,12 +193,14 @@ class FuturesWSClient:
         proxy: str | None = None,
         ca_file: str | None = None,
     ) -> None:
+        _check_options(redundancy, on_error)
         self.sandbox = sandbox
         self.error: Exception | None = None
         """What ended the client: the engine's KfwsError, or what a callback raised."""
         self.callback_errors = 0
         """How often a callback raised."""
         self._key, self._secret = key, secret
+        self._given_url = url
         self._url = _full(url or (self.DEMO_ENV_URL if sandbox else self.PROD_ENV_URL))
         self._buffer_bytes = buffer_bytes
         self._rest_url = rest_url
@@ -329,13 +337,15 @@ class FuturesWSClient:
             source.subscribe(each)
 
     async def unsubscribe(self, feed: str, products: list[str] | None = None) -> None:
-        """The opposite of ``subscribe``, with the same rules and errors."""
+        """The opposite of ``subscribe``, with the same rules and errors; products in any case."""
         subscriptions = self._checked(feed, products, "Not unsubscribing it.")
         source = await self._engine()
         for each in subscriptions:
-            if each in self._wanted:
-                self._wanted.remove(each)
+            # In place: connections that are made later look at this very list.
+            self._wanted[:] = [other for other in self._wanted if not other.is_same(each)]
             source.unsubscribe(each)
+        if not self._standing:
+            self._drop_unwanted()
 
     def get_active_subscriptions(self) -> list[dict[str, Any]]:
         """What the venue has acknowledged, in that order, as it can be subscribed to anew:
@@ -358,6 +368,11 @@ class FuturesWSClient:
     def key(self) -> str:
         """The API key."""
         return self._key
+
+    @property
+    def url(self) -> str:
+        """As documented: the ``url`` that was given, else where ``request`` goes."""
+        return self._given_url or self._rest_url or _rest_base(self._url)
 
     @property
     def is_auth(self) -> bool:
@@ -389,7 +404,7 @@ class FuturesWSClient:
         uri: str,
         post_params: Mapping[str, Any] | None = None,
         query_params: Mapping[str, Any] | None = None,
-        timeout: float = 10,  # noqa: ASYNC109  # documented so
+        timeout: float | None = None,  # noqa: ASYNC109  # documented so
         *,
         auth: bool = True,
         return_raw: bool = False,
@@ -397,11 +412,13 @@ class FuturesWSClient:
         """One REST request, signed unless ``auth`` is off; its answer decoded from JSON, or with
         ``return_raw`` the ``aiohttp.ClientResponse``. GET, POST, PUT, DELETE.
 
-        ``uri`` is the path, e.g. ``/derivatives/api/v3/openorders``; ``timeout`` is in seconds.
+        ``uri`` is the path, e.g. ``/derivatives/api/v3/openorders``; ``timeout`` is in seconds,
+        ``TIMEOUT`` where none is given.
 
         Raises ValueError without credentials, a kind of ``kfws.exceptions.KrakenError`` for what
-        the venue refuses, Unreachable where no answer came. Works on a client that was not
-        started, too; ``close`` it afterwards.
+        the venue refuses, TimedOut (a TimeoutError) where the whole answer did not come in time,
+        NoConnection (a ConnectionError) or another Unreachable where none came. Works on a client
+        that was not started, too; ``close`` it afterwards.
         """
         if auth and self.is_auth:
             self._credentials()  # raises where they are malformed
@@ -419,7 +436,7 @@ class FuturesWSClient:
             uri,
             post_params,
             query_params,
-            timeout,
+            self.TIMEOUT if timeout is None else timeout,
             auth=auth,
             return_raw=return_raw,
         )
@@ -636,6 +653,8 @@ class FuturesWSClient:
             case Data():
                 pass
             case Opened():
+                if not self._standing:
+                    self._drop_unwanted()
                 self._standing.add(event.connection)
                 # The documented class says the one or the other, by its version.
                 LOG.info("Websocket connected! Websocket connection established! %s", event.url)
@@ -655,7 +674,7 @@ class FuturesWSClient:
             case Notice(event="unsubscribed", payload=bytes(payload)):
                 self._drop_active(wire.read_control(payload))
             case Refused():
-                self._active.pop(_key(event.feed, event.product), None)
+                self._drop(_key(event.feed, event.product))
                 refused = Subscription(event.feed, event.product)
                 if refused in self._wanted:
                     self._wanted.remove(refused)
@@ -670,22 +689,38 @@ class FuturesWSClient:
             if product is not None:
                 entry["product_ids"] = [product]
             self._active[_key(feed, product)] = entry
-            if _key(feed, product) in self._recovering:
-                self._recovering.remove(_key(feed, product))
-                if not self._recovering:
-                    LOG.info("Recover subscriptions %s: done", self.get_active_subscriptions())
+            self._recover(_key(feed, product))
 
     def _drop_active(self, answer: dict[str, Any]) -> None:
         """What is still wanted was only asked for anew."""
-        wanted = {_key(each.feed, each.product) for each in self._wanted}
+        wanted = self._wanted_keys()
         named = answer.get("product_ids")
         products = [x for x in named if isinstance(x, str)] if isinstance(named, list) else []
         for product in products or (None,):
             key = _key(str(answer.get("feed")), product)
             if key not in wanted:
-                self._active.pop(key, None)
+                self._drop(key)
                 if key[0] == "book" and product in self._books:
                     self._books[product].distrust()
+
+    def _drop_unwanted(self) -> None:
+        """No connection has anything: of what was given up meanwhile there will be no answer."""
+        for key in self._active.keys() - self._wanted_keys():
+            self._drop(key)
+
+    def _drop(self, key: tuple[str, str]) -> None:
+        self._active.pop(key, None)
+        self._recover(key)
+
+    def _recover(self, key: tuple[str, str]) -> None:
+        """One less to wait for after a loss."""
+        if key in self._recovering:
+            self._recovering.remove(key)
+            if not self._recovering:
+                LOG.info("Recover subscriptions %s: done", self.get_active_subscriptions())
+
+    def _wanted_keys(self) -> set[tuple[str, str]]:
+        return {_key(each.feed, each.product) for each in self._wanted}
 
     def _distrust_books(self) -> None:
         for book in self._books.values():
@@ -776,6 +811,13 @@ def _message(event: Event) -> Message | None:
 
 def _key(feed: str, product: str | None) -> tuple[str, str]:
     return feed, (product or "").lower()
+
+
+def _check_options(redundancy: object, on_error: object) -> None:
+    if type(redundancy) is not int or redundancy not in (1, 2, 3):
+        raise ValueError(f"redundancy is 1, 2 or 3 connections, not {redundancy!r}")
+    if on_error not in ("raise", "log"):
+        raise ValueError(f'on_error is "raise" or "log", not {on_error!r}')
 
 
 def _copy(entry: dict[str, Any]) -> dict[str, Any]:

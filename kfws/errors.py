@@ -5,6 +5,8 @@ KfwsError
 ├── UsageError          what was typed cannot be done (status 2)
 │   └── MissingExtra    an optional package is not installed (2)
 ├── Unreachable         no connection to the venue (3)
+│   ├── TimedOut        no answer in time (3); a TimeoutError too
+│   └── NoConnection    nothing listens, or the line broke (3); a ConnectionError too
 ├── Unwelcome           credentials missing, malformed or refused (4)
 │   └── MissingCredentials   … for a private feed, in the library (4); an AttributeError too
 ├── Refused             no subscription is left, or a REST request turned down (5)
@@ -31,11 +33,13 @@ __all__ = [
     "KfwsError",
     "MissingCredentials",
     "MissingExtra",
+    "NoConnection",
     "NothingCame",
     "OutputError",
     "ProtocolBroken",
     "ReaderTooSlow",
     "Refused",
+    "TimedOut",
     "Unreachable",
     "Unwelcome",
     "UsageError",
@@ -76,6 +80,14 @@ class Unreachable(KfwsError):
         super().__init__(message, hint=hint)
         self.permanent = permanent
         self.retry_after_s = retry_after_s
+
+
+class TimedOut(Unreachable, TimeoutError):
+    """No answer came in time; the documented library raises TimeoutError."""
+
+
+class NoConnection(Unreachable, ConnectionError):
+    """No connection stood, or it broke before the whole answer had come."""
 
 
 class Unwelcome(KfwsError):

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
-from kfws.errors import KfwsError, Unreachable, UsageError
+from kfws.errors import KfwsError, NoConnection, UsageError
 from kfws.exceptions import (
     KrakenApiLimitExceededError,
     KrakenAuthenticationError,
@@ -39,7 +39,7 @@ from kfws.sources.failures import (
 if TYPE_CHECKING:
     import aiohttp
 
-__all__ = ["METHODS", "Rest", "judge"]
+__all__ = ["METHODS", "Rest", "judge", "load"]
 
 METHODS = ("GET", "POST", "PUT", "DELETE")
 
@@ -119,8 +119,10 @@ class Rest:
         Raises ValueError without credentials (unless ``auth`` is off) and for another method;
         ``kfws.exceptions.KrakenError``, mostly one of its kinds, for what the venue refuses: HTTP
         statuses but 200, ``error``, ``errors``, and a ``sendStatus`` or ``batchStatus`` that has
-        an exception of its own. Other statuses of orders are the caller's to read. Raises
-        Unreachable where no answer came.
+        an exception of its own; ``"result": "error"`` without a reason too. Other statuses of
+        orders are the caller's to read. Raises TimedOut (a TimeoutError) where no whole answer
+        came in time, NoConnection (a ConnectionError) and other kinds of Unreachable where none
+        came at all.
         """
         response = await self._send(method, uri, post_params, query_params, timeout, auth=auth)
         if return_raw and response.status == 200:
@@ -160,7 +162,7 @@ class Rest:
         if method not in METHODS:
             raise ValueError(f"{method} is no method of this venue; one of {', '.join(METHODS)}")
         path, query, body = _spelled(method, uri, post_params, query_params)
-        headers = {"Content-Type": FORM} if method == "POST" else {}
+        headers = {"Content-Type": FORM} if method in ("POST", "PUT") else {}
         if auth:
             headers |= self._signed(path, query + body)
         target = f"{self._route.url}{path}" + (f"?{query}" if query else "")
@@ -235,7 +237,7 @@ class Rest:
             case aiohttp.ClientConnectorError():
                 return network_failure(exc.os_error, route)
             case aiohttp.ClientHttpProxyError():
-                return Unreachable(
+                return NoConnection(
                     f"{route.dialled} refused: HTTP {exc.status} {exc.message}",
                     hint="look at --proxy",
                 )
@@ -245,7 +247,7 @@ class Rest:
                 return network_failure(exc, route)
             case _:
                 reason = str(exc) or type(exc).__name__
-                return Unreachable(f"{route.place} gave no whole answer: {reason}")
+                return NoConnection(f"{route.place} gave no whole answer: {reason}")
 
 
 # Of a path and its query (RFC 3986); % is of what is encoded already.
@@ -270,6 +272,11 @@ def _spelled(
     return parts.path, "&".join(filter(None, queries)), form
 
 
+def load() -> None:
+    """Imports what the first request needs, which takes a while: for a thread, beside a stream."""
+    import aiohttp  # noqa: F401
+
+
 def judge(status: int, text: str) -> Any:
     """What an answer holds, decoded. Raises KrakenError for what it refuses (``Rest.request``)."""
     try:
@@ -291,6 +298,8 @@ def judge(status: int, text: str) -> Any:
         kind = named(word)
         if kind is not None:
             raise kind(word, body=text)
+    if refused.get("result") == "error":
+        raise KrakenError(f"it gives no reason: {_quoted(text)}", body=text)
     return answer
 
 

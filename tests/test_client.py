@@ -28,7 +28,7 @@ from kfws.sim.server import SimOptions, SimulatedVenue, serve
 from tests.frames_of import frames
 from tests.loopback import loopback
 from tests.needs import lacking
-from tests.test_rest import listening
+from tests.test_rest import listening, saying
 
 P = "PF_XBTUSD"
 E = "PF_ETHUSD"
@@ -441,6 +441,56 @@ async def test_requests_go_to_the_host_of_the_stream(url: str, base: str) -> Non
     await client.close()
 
 
+async def test_the_timeout_of_the_class_holds_for_requests_that_give_none() -> None:
+    class Hasty(FuturesWSClient):
+        TIMEOUT = 0.05
+
+    async with saying(b"", hangs=True) as url:
+        client = Hasty(rest_url=url)
+        with pytest.raises(TimeoutError, match=r"did not answer within 0\.05 s"):
+            await client.request("GET", "/derivatives/api/v3/tickers", auth=False)
+        await client.close()
+    assert FuturesWSClient.TIMEOUT == 10
+
+
+async def test_a_timeout_that_is_given_outdoes_that_of_the_class() -> None:
+    async with listening() as rest:
+        client = FuturesWSClient(rest_url=rest.url)
+        client.TIMEOUT = 1e-9
+        assert await client.request("GET", "/x", auth=False, timeout=10) == {"result": "success"}
+        await client.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "url"),
+    [
+        ({}, "https://futures.kraken.com"),
+        ({"sandbox": True}, "https://demo-futures.kraken.com"),
+        ({"rest_url": "https://rest.example"}, "https://rest.example"),
+        ({"url": "example.org/ws/v1"}, "example.org/ws/v1"),
+    ],
+)
+def test_the_url_can_be_read_as_documented(options: dict[str, Any], url: str) -> None:
+    assert FuturesWSClient(**options).url == url
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"redundancy": 0}, "redundancy is 1, 2 or 3 connections, not 0"),
+        ({"redundancy": 4}, "not 4"),
+        ({"redundancy": 2.0}, r"not 2\.0"),
+        ({"redundancy": True}, "not True"),
+        ({"redundancy": "2"}, "not '2'"),
+        ({"on_error": "ignore"}, 'on_error is "raise" or "log", not \'ignore\''),
+        ({"on_error": None}, "not None"),
+    ],
+)
+def test_options_that_are_none_are_refused(options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        FuturesWSClient(**options)
+
+
 # Better behaved: life
 
 
@@ -484,6 +534,76 @@ async def test_a_connection_that_is_closed_by_hand_is_dialled_anew(
         "Recover subscriptions [{'event': 'subscribe', 'feed': 'open_orders'}]: done",
     ):
         assert phrase in caplog.text
+
+
+TICKER_OF_E = {"event": "subscribe", "feed": "ticker", "product_ids": [E]}
+
+
+async def test_what_is_given_up_while_no_connection_stands_is_active_no_more() -> None:
+    heard = Heard()
+    async with serve(SimOptions()) as venue:
+        client = FuturesWSClient(url=venue.url, callback=heard)
+        await client.start()
+        await client.subscribe("ticker", [P, E])
+        await heard.until(lambda all_: sum(x.get("event") == "subscribed" for x in all_) == 2)
+        events = client.events()
+    await collect(events, lambda found: isinstance(found[-1], Redial))
+    assert len(client.get_active_subscriptions()) == 2
+    await client.unsubscribe("ticker", [P])
+    assert client.get_active_subscriptions() == [TICKER_OF_E]
+    await client.close()
+
+
+async def test_what_is_given_up_with_a_connection_that_is_lost_is_active_no_more(
+    venue: SimulatedVenue, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    heard, may_go_on = Heard(), asyncio.Event()
+    may_go_on.set()
+
+    async def on_message(message: Message) -> None:
+        await heard(message)
+        await may_go_on.wait()
+
+    async with FuturesWSClient(url=venue.url, callback=on_message) as client:
+        await client.subscribe("ticker", [P, E])
+        await heard.until(lambda all_: sum(x.get("event") == "subscribed" for x in all_) == 2)
+        may_go_on.clear()
+        seen = len(heard.messages)
+        await heard.until(lambda all_: len(all_) > seen)
+        # The callback holds the client, so it has not heard yet that the connection is gone.
+        await client._conn.close_connection()
+        await client.unsubscribe("ticker", [P])
+        assert len(client.get_active_subscriptions()) == 2
+        may_go_on.set()
+        await heard.until(lambda all_: sum(x.get("event") == "subscribed" for x in all_) == 3)
+        assert client.get_active_subscriptions() == [TICKER_OF_E]
+    assert f"Recover subscriptions [{TICKER_OF_E}]: done" in caplog.text
+
+
+@pytest.mark.parametrize("redundancy", [1, 2])
+@pytest.mark.parametrize(("subscribed", "given_up"), [(P, P.lower()), (P.lower(), P)])
+async def test_products_are_given_up_in_any_case(
+    venue: SimulatedVenue, subscribed: str, given_up: str, redundancy: int
+) -> None:
+    gaps: list[Gap] = []
+    async with connected(venue, redundancy=redundancy, on_gap=gaps.append) as (client, heard):
+        await client.subscribe("book", [subscribed])
+        seen = len(await heard.of("book"))
+        await client.unsubscribe("book", [given_up])
+        await heard.said(event="unsubscribed", product_ids=[P])
+        assert client.get_active_subscriptions() == []
+        await client.subscribe("book", [subscribed])
+        await heard.of("book", seen + 1)
+        await client.unsubscribe("book", [given_up])
+        await heard.until(lambda all_: sum(x.get("event") == "unsubscribed" for x in all_) == 2)
+        await client._conn.close_connection()
+        await client.subscribe("trade", [E])
+        await heard.of("trade")
+        assert [each["feed"] for each in client.get_active_subscriptions()] == ["trade"]
+    assert gaps == []
+    assert {x["product_ids"][0] for x in asked(venue) if x["feed"] == "book"} == {subscribed}
 
 
 async def test_no_task_and_no_socket_is_left_behind(venue: SimulatedVenue) -> None:
@@ -959,14 +1079,18 @@ def test_a_duplicate_is_an_event_and_no_message() -> None:
     assert _message(twice) is None
 
 
-def test_it_works_under_uvloop() -> None:
+@pytest.mark.parametrize("redundancy", [1, 2])
+def test_it_works_under_uvloop(redundancy: int) -> None:
     try:
         uvloop = import_module("uvloop")
     except ImportError:
         lacking("uvloop is not installed")
 
     async def run() -> list[Message]:
-        async with serve(SimOptions()) as venue, connected(venue) as (client, heard):
+        async with (
+            serve(SimOptions()) as venue,
+            connected(venue, redundancy=redundancy) as (client, heard),
+        ):
             await client.subscribe("fills")
             await client.subscribe("book", [P])
             await heard.of("book", 3)

@@ -16,7 +16,7 @@ import pytest
 import trustme
 from aiohttp import web
 
-from kfws.errors import Unreachable, UsageError
+from kfws.errors import NoConnection, TimedOut, Unreachable, UsageError
 from kfws.exceptions import (
     KrakenApiLimitExceededError,
     KrakenAuthenticationError,
@@ -111,6 +111,17 @@ async def test_a_post_has_a_form(venue: Venue, rest: Rest) -> None:
     assert seen.target == f"{PATH}?q=1"
     assert seen.body == "orderIds=a&orderIds=b&text=%C3%A4+b%26c"
     assert seen.headers["Content-Type"].startswith("application/x-www-form-urlencoded")
+
+
+@pytest.mark.parametrize(
+    ("method", "is_form"), [("GET", False), ("POST", True), ("PUT", True), ("DELETE", False)]
+)
+async def test_what_may_have_a_form_names_its_type(
+    venue: Venue, rest: Rest, method: str, is_form: bool
+) -> None:
+    await rest.request(method, PATH, {"size": 2})
+    found = venue.seen[0].headers.get("Content-Type")
+    assert (found == "application/x-www-form-urlencoded; charset=utf-8") is is_form
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])
@@ -247,6 +258,7 @@ async def test_a_recorded_failure_is_raised_by_its_name(
         (200, '{"error":"accountInactive"}', KrakenError, "accountInactive"),
         (200, '{"errors":[{"code":1,"message":"a"},"b"]}', KrakenError, "a, b"),
         (200, '{"error":["notFound"]}', KrakenNotFoundError, "notFound"),
+        (200, '{"result":"error"}', KrakenError, 'it gives no reason: {"result":"error"}'),
         (200, "<html>\n down </html>", KrakenServiceUnavailableError, "no JSON: <html> down"),
         (200, "", KrakenServiceUnavailableError, "no JSON"),
         (400, "x" * 500, KrakenBadRequestError, f"HTTP 400: {'x' * 200}…"),
@@ -287,6 +299,7 @@ def test_an_order_that_was_refused_is_raised_where_it_has_an_exception(answer: o
         {"sendStatus": None, "batchStatus": None},
         {"batchStatus": [None, {"status": 5}, {"status": "invalidSize"}]},
         {"error": [], "errors": []},
+        {"result": "success"},
         ["a", "b"],
     ],
 )
@@ -302,24 +315,26 @@ async def test_nothing_listening_is_said(unused_tcp_port: int) -> None:
         with pytest.raises(Unreachable, match=r"nothing is listening at 127\.0\.0\.1") as caught:
             await rest.request("GET", PATH, auth=False)
     assert caught.value.hint == "look at --rest-url"
+    assert isinstance(caught.value, ConnectionError)
 
 
 async def test_a_name_without_an_address_is_said() -> None:
     async with Rest("https://nowhere.invalid") as rest:
-        with pytest.raises(Unreachable, match=r"no address for nowhere\.invalid"):
+        with pytest.raises(NoConnection, match=r"no address for nowhere\.invalid"):
             await rest.request("GET", PATH, auth=False)
 
 
 @asynccontextmanager
-async def saying(said: bytes | None) -> AsyncIterator[str]:
-    """The address of a venue that answers one request with these bytes; None: not at all."""
+async def saying(said: bytes, *, hangs: bool = False) -> AsyncIterator[str]:
+    """The address of a venue that answers one request with these bytes; ``hangs``: and then
+    waits for the client to leave."""
     done = asyncio.Event()
 
     async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        if said is None:
-            await reader.read()
         writer.write(said or b"")
+        if hangs:
+            await reader.read()
         writer.close()
         await asyncio.wait([asyncio.ensure_future(writer.wait_closed())])
         done.set()
@@ -329,10 +344,12 @@ async def saying(said: bytes | None) -> AsyncIterator[str]:
         await done.wait()
 
 
-async def test_a_venue_that_says_nothing_is_given_up_in_time() -> None:
-    async with saying(None) as url, Rest(url) as rest:
-        with pytest.raises(Unreachable, match=r"did not answer within 0\.05 s"):
+@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"])
+async def test_a_venue_that_says_nothing_or_half_is_given_up_in_time(said: bytes) -> None:
+    async with saying(said, hangs=True) as url, Rest(url) as rest:
+        with pytest.raises(TimedOut, match=r"did not answer within 0\.05 s") as caught:
             await rest.request("GET", PATH, timeout=0.05, auth=False)
+    assert isinstance(caught.value, TimeoutError)
 
 
 @pytest.mark.parametrize(
@@ -340,7 +357,7 @@ async def test_a_venue_that_says_nothing_is_given_up_in_time() -> None:
 )
 async def test_half_an_answer_is_none(said: bytes) -> None:
     async with saying(said) as url, Rest(url) as rest:
-        with pytest.raises(Unreachable, match="gave no whole answer"):
+        with pytest.raises(NoConnection, match="gave no whole answer"):
             await rest.request("POST", PATH, auth=False)
 
 
@@ -362,7 +379,7 @@ async def test_a_certificate_is_verified(tmp_path: Path) -> None:
 
 async def test_tls_to_a_plain_port_is_said(venue: Venue) -> None:
     async with Rest(venue.url.replace("http:", "https:")) as rest:
-        with pytest.raises(Unreachable, match="TLS"):
+        with pytest.raises(NoConnection, match="TLS"):
             await rest.request("GET", PATH, auth=False)
 
 

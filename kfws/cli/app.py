@@ -19,9 +19,9 @@ from kfws.cli.commands.request import request
 from kfws.cli.commands.sim import sim
 from kfws.cli.commands.subscribe import subscribe
 from kfws.cli.commands.verify import verify
-from kfws.cli.env import Env
+from kfws.cli.env import CLOSED, Env, unwritable
 from kfws.cli.exits import ExitStatus, status_of
-from kfws.errors import KfwsError, OutputError
+from kfws.errors import KfwsError
 
 __all__ = ["app", "main", "run"]
 
@@ -79,6 +79,9 @@ def run(args: list[str], env: Env) -> int:
     """Runs the command that ``args`` name; gives the exit status."""
     env.args = args
     try:
+        if env.stdout == CLOSED and not {"-h", "--help"}.isdisjoint(args):
+            # Typer would print its page to nobody, without a word.
+            raise unwritable(OSError(errno.EBADF, ""))
         # Without standalone mode the parser raises its errors instead of printing them.
         status = app(args, obj=env, prog_name="kfws", standalone_mode=False)
         return status if isinstance(status, int) else ExitStatus.OK
@@ -94,14 +97,13 @@ def run(args: list[str], env: Env) -> int:
         raise
     except OSError as exc:
         # Of typer printing a help page; whatever else writes or reads names its own errors.
-        error = OutputError(f"stdout cannot be written: {exc.strerror}", hint="look at the disk")
         if exc.errno in (errno.ENOSPC, errno.EIO):
-            env.explain(error)
+            env.explain(unwritable(exc))
             return ExitStatus.OUTPUT
         env.explain_bug(exc)
         return ExitStatus.BUG
     except Exception as exc:
-        usage = _usage_error(exc)
+        usage = _usage_error(exc, args)
         if usage is None:
             env.explain_bug(exc)
             return ExitStatus.BUG
@@ -109,14 +111,34 @@ def run(args: list[str], env: Env) -> int:
         return ExitStatus.USAGE
 
 
-def _usage_error(exc: Any) -> KfwsError | None:
+def _usage_error(exc: Any, args: list[str]) -> KfwsError | None:
     """The parser's error as one of ours; its classes are private to typer."""
     from kfws.errors import UsageError
 
     if not hasattr(exc, "format_message"):
         return None
     context = getattr(exc, "ctx", None)
-    command = context.command_path if context else "kfws"
-    # Without a word: no command was named, and the help page has been shown.
-    message = str(exc.format_message()).replace("\n", " ").rstrip(".") or "no command was named"
+    command = context.command_path if context else _command_in(args)
+    if hasattr(exc, "option_name") and hasattr(exc, "possibilities"):
+        known = [name for each in context.command.params for name in each.opts] if context else []
+        message = f"no such option: {exc.option_name}{_similar(exc.option_name, known)}"
+    else:
+        # Without a word: no command was named, and the help page has been shown.
+        message = str(exc.format_message()).replace("\n", " ").rstrip(".") or "no command was named"
     return UsageError(message[:1].lower() + message[1:], hint=f"see `{command} --help`")
+
+
+def _command_in(args: list[str]) -> str:
+    """What was typed up to the command, for an error of the parser that does not know it."""
+    names = {each.callback.__name__ for each in app.registered_commands if each.callback}
+    return next((f"kfws {each}" for each in args if each in names), "kfws")
+
+
+def _similar(typed: str, known: list[str]) -> str:
+    """Options that look like the one that was typed: it begins as they do, or nearly."""
+    from difflib import get_close_matches
+
+    names = [each for each in known if each.startswith("--")]
+    begun = [each for each in names if typed.startswith(each) or each.startswith(typed)]
+    near = [each for each in get_close_matches(typed, names) if each not in begun]
+    return f"; similar: {', '.join([*begun, *near][:3])}" if begun or near else ""

@@ -20,16 +20,26 @@ if TYPE_CHECKING:
     from kfws.cli.choices import Color, LogFormat, VenueName
     from kfws.cli.plan import Plan
     from kfws.cli.talk import Level, Talk
-    from kfws.errors import KfwsError
+    from kfws.errors import KfwsError, OutputError
     from kfws.protocol.auth import Credentials
 
-__all__ = ["ATOMIC_BYTES", "NO_KEY", "Env", "LineWriter", "is_writable", "opened_anew"]
+__all__ = [
+    "ATOMIC_BYTES",
+    "NO_KEY",
+    "Env",
+    "LineWriter",
+    "is_writable",
+    "opened_anew",
+    "unwritable",
+]
 
 # More than a person reads; what a standing stderr would hold back is bounded by it.
 LINES_KEPT = 1000
 # A pipe that is ready takes this much without blocking (PIPE_BUF on Linux, 512 at least).
 ATOMIC_BYTES = 512 if not hasattr(os, "fpathconf") else 4096
 CLOSED = -1
+# Characters of what a failed command said.
+SAID = 200
 NO_KEY = "set KFWS_API_KEY and KFWS_API_SECRET, or give --credentials FILE"
 
 
@@ -61,12 +71,35 @@ class LineWriter:
         except OSError:
             return False
 
+    @property
+    def columns(self) -> int:
+        """How wide the terminal is; 0 where the lines go elsewhere, or nobody knows."""
+        try:
+            return os.get_terminal_size(self._fd).columns
+        except (OSError, OverflowError):
+            return 0
+
     def draw(self, line: str) -> None:
-        """Shows a line on a terminal until the next one comes; where it does not go now, not."""
+        """Shows a line on a terminal until the next one comes; where it does not go now, not.
+
+        What is wider than the terminal is cut: what wraps cannot be wiped away.
+        """
         if (line or self._is_drawn) and not self._waiting and not self._begun:
             self._is_drawn = bool(line)
-            self._waiting.append(b"\r\x1b[K" + line.encode(errors="replace"))
-            self.flush()
+            columns = self.columns
+            if 0 < columns < len(line):
+                line = f"{line[: columns - 1]}…"
+            self._wipe(line)
+
+    def wipe_echo(self) -> None:
+        """After a Ctrl-C: the ``^C`` that a terminal shows is not in front of what comes next."""
+        if self.columns and not self._waiting and not self._begun:
+            self._is_drawn = False
+            self._wipe("")
+
+    def _wipe(self, line: str) -> None:
+        self._waiting.append(b"\r\x1b[K" + line.encode(errors="replace"))
+        self.flush()
 
     def flush(self) -> None:
         """Writes what can be written now."""
@@ -343,9 +376,7 @@ class Env:
         except BrokenPipeError:
             pass
         except OSError as exc:
-            from kfws.errors import OutputError
-
-            raise OutputError(f"stdout cannot be written: {exc.strerror}") from exc
+            raise unwritable(exc) from exc
 
 
 _PROXIES = {
@@ -354,6 +385,21 @@ _PROXIES = {
     "https": ("https", "all"),
     "http": ("http", "all"),
 }
+
+
+def unwritable(
+    exc: OSError, name: str = "stdout", *, hint: str = "lead it to a file or a pipe"
+) -> OutputError:
+    """Why a descriptor takes nothing; ``hint``: what to do where another one may."""
+    from kfws.errors import DiskFull, OutputError
+
+    if exc.errno == errno.EBADF:
+        return OutputError(f"{name} is closed", hint=hint)
+    if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull(f"disk full: {name} takes no more", hint="make room and start again")
+    if exc.errno == errno.EFBIG:
+        return OutputError(f"{name} reached the file size limit", hint="look at `ulimit -f`")
+    return OutputError(f"{name} cannot be written: {exc.strerror}", hint=hint)
 
 
 def opened_anew(fd: int) -> int | None:
@@ -380,16 +426,18 @@ def is_writable(fd: int) -> bool:
 
 
 def _output_of(command: str) -> str:
-    """What a command such as `pass show kraken` prints; its stderr goes to ours."""
+    """What a command such as `pass show kraken` prints; its stderr is told where it failed."""
     import subprocess
 
     from kfws.errors import Unwelcome
 
     # A shell on purpose: the user typed a command line.
-    done = subprocess.run(command, shell=True, stdout=subprocess.PIPE, check=False)  # noqa: S602
+    done = subprocess.run(command, shell=True, capture_output=True, check=False)  # noqa: S602
     if done.returncode:
+        said = " ".join(done.stderr.decode(errors="replace").split())
+        quoted = f": {said[:SAID]}{'…' if len(said) > SAID else ''}" if said else ""
         raise Unwelcome(
-            f"--credentials-command ended with status {done.returncode}",
+            f"--credentials-command ended with status {done.returncode}{quoted}",
             hint="it must print api_key = … and api_secret = …",
         )
     return done.stdout.decode(errors="replace")

@@ -136,6 +136,13 @@ class Narrator:
         what = f"{what} {_unprovable(intervals[0], first, last)}"
         self._talk.say("warning", "gap", what, events=told)
 
+    @property
+    def wonders(self) -> bool:
+        """Whether a products list could tell more of what was refused than is known."""
+        return any(
+            is_unknown(each) and not self._fault(each.product or "") for each in self._refusals
+        )
+
     def go_on(self) -> None:
         """The stream goes on in spite of what was refused; where it does not, the error says so."""
         for event in self._refusals:

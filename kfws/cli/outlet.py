@@ -14,10 +14,11 @@ import stat
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Protocol, runtime_checkable
 
-from kfws.cli.env import ATOMIC_BYTES, is_writable, opened_anew
+from kfws.cli.env import ATOMIC_BYTES, is_writable, opened_anew, unwritable
 from kfws.errors import OutputError
 from kfws.protocol.events import Data, Event
 from kfws.sinks.shelf import Shelf
@@ -44,6 +45,8 @@ class Outlet(Protocol):
     name: str
     is_gone: bool
     """Whether its reader left."""
+    stuck_ns: int
+    """Since when something has been waiting to be written."""
 
     @property
     def is_full(self) -> bool: ...
@@ -118,6 +121,7 @@ class DescriptorOutlet:
         self.is_gone = False
         self._loop = asyncio.get_running_loop()
         self._pending = bytearray()
+        self.stuck_ns = 0
         self._cut = b""
         """The part that is out of the line that the pending bytes go on with."""
         self._room: asyncio.Future[None] | None = None
@@ -158,6 +162,7 @@ class DescriptorOutlet:
         written = self._write(data)
         if written < len(data) and not self.is_gone:
             self._remember_cut(data, written)
+            self.stuck_ns = time.time_ns()
             self._pending += memoryview(data)[written:]
             if self._fault:
                 raise self._fault
@@ -178,7 +183,7 @@ class DescriptorOutlet:
             if exc.errno == errno.EIO and self._kind == "terminal":
                 self._reader_left()  # the terminal was closed
             else:
-                self._fault = _output_error(self.name, exc)
+                self._fault = unwritable(exc, self.name, hint="write elsewhere with -o")
                 written -= self._cut_back(data, written)
         finally:
             view.release()
@@ -284,6 +289,7 @@ class FileOutlet:
     """
 
     is_gone = False
+    stuck_ns = 0
 
     def __init__(
         self, shelf: Shelf, *, full_bytes: int = FULL_BYTES, at_once: bool = False
@@ -391,11 +397,9 @@ class FileOutlet:
         try:
             while self._record_next():
                 self._shelf.tick(time.time_ns())
-        except OutputError:
-            try:
+        except Exception:
+            with suppress(Exception):  # the first reason is told
                 self._shelf.close(time.time_ns())
-            except OutputError:
-                pass  # the first reason is told
             raise
         self._shelf.close(time.time_ns())
 
@@ -426,11 +430,3 @@ def _without_blocking(fd: int) -> tuple[int, str]:
     if own is None:
         return fd, "polled"
     return own, "pipe" if stat.S_ISFIFO(mode) else "terminal"
-
-
-def _output_error(name: str, exc: OSError) -> OutputError:
-    if exc.errno in (errno.ENOSPC, errno.EDQUOT):
-        return OutputError(f"disk full: {name} takes no more", hint="make room and start again")
-    if exc.errno == errno.EFBIG:
-        return OutputError(f"{name} reached the file size limit", hint="look at `ulimit -f`")
-    return OutputError(f"{name} cannot be written: {exc.strerror}", hint="write elsewhere with -o")

@@ -46,6 +46,7 @@ URLS = {
 
 RENEWED_AFTER = "12h"
 LEAST_BUFFER = 64_000
+COLUMNS_SHOWN = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -583,8 +584,16 @@ def _check_columns(
         if name not in known:
             raise UsageError(
                 f"{', '.join(feeds)} has no column {name}",
-                hint=f"columns: {','.join(sorted(known))}",
+                hint=_columns_like(name, known),
             )
+
+
+def _columns_like(name: str, known: Set[str]) -> str:
+    """Those that look like it, else the first of all, in few words."""
+    if near := get_close_matches(name, known):
+        return f"similar: {', '.join(near)}"
+    some = ",".join(sorted(known)[:COLUMNS_SHOWN])
+    return f"columns: {some}" + (",…" if len(known) > COLUMNS_SHOWN else "")
 
 
 def _check_sort(typed: str | None, feeds: Sequence[str], outputs: Sequence[Output]) -> None:

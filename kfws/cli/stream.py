@@ -10,11 +10,20 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from contextlib import aclosing
 from typing import Any, Protocol, runtime_checkable
 
 from kfws.cli.booklines import BookLines
+from kfws.cli.choices import Format
 from kfws.cli.narrator import Narrator
 from kfws.cli.outlet import Drawn, FileOutlet, Outlet
 from kfws.cli.plan import Output, Plan
@@ -22,7 +31,7 @@ from kfws.cli.select import Selection
 from kfws.cli.signals import leave_on_signals, leaving_signals
 from kfws.cli.talk import Talk
 from kfws.cli.totals import Totals, stats_in_words
-from kfws.cli.unwritten import gaps_of
+from kfws.cli.unwritten import Unwritten
 from kfws.errors import (
     Interrupted,
     KfwsError,
@@ -30,7 +39,7 @@ from kfws.errors import (
     OutputError,
     ReaderTooSlow,
 )
-from kfws.protocol.events import Closed, Data, Event, Refused, Report
+from kfws.protocol.events import Closed, Data, Event, Gap, Refused, Report
 from kfws.protocol.strict import judge_strictly
 
 __all__ = ["Run"]
@@ -40,8 +49,11 @@ LOOK_EVERY_S = 1.0
 STUCK_AFTER = 5
 # As often as an eye can follow.
 DRAW_EVERY_S = 0.1
+PROGRESS_EVERY_S = 0.2
 # What is held back when a signal comes gets this long; then the connection is closed (0.4 s).
 FLUSH_ON_SIGNAL_S = 0.25
+# And what was not even taken out of the buffer; the rest of it is named.
+REST_ON_SIGNAL_S = 0.15
 
 
 class Source(Protocol):
@@ -57,8 +69,9 @@ class Source(Protocol):
 
     def events(self) -> AsyncGenerator[list[Event]]: ...
 
-    def rest(self) -> Iterable[list[Event]]:
-        """What came and was not handed out before ``events`` was closed."""
+    def rest(self, patience_s: float | None = None) -> Iterable[list[Event]]:
+        """What came and was not handed out before ``events`` was closed; after ``patience_s``
+        only the names of what is left."""
         ...
 
 
@@ -76,8 +89,10 @@ class Acknowledging(Protocol):
 class Run:
     """One run of the stream, from the first batch to the last flush.
 
-    ``fault`` says what is wrong with a product id, or nothing where it does not know.
+    ``fault`` says what is wrong with a product id, or nothing where it does not know, and
+    ``learn`` has it know more, once and in its own time: the stream does not wait for it.
     ``now_ns`` is the clock of what comes: a tape's, when one is played.
+    ``progress`` shows how far it is, where nothing else does.
     """
 
     def __init__(
@@ -88,7 +103,9 @@ class Run:
         *,
         header: dict[str, Any],
         fault: Callable[[str], str] = lambda _: "",
+        learn: Callable[[], Awaitable[object]] | None = None,
         now_ns: Callable[[], int] = time.time_ns,
+        progress: Callable[[str], None] | None = None,
         look_every_s: float = LOOK_EVERY_S,
     ) -> None:
         self._plan = plan
@@ -99,8 +116,11 @@ class Run:
         self._told_failures = 0
         self._talk = talk
         self._header = header
+        self._progress = progress
         self._look_every_s = look_every_s
         self._narrator = Narrator(talk, fault)
+        self._learn = learn
+        self._wonders = asyncio.Event()
         self._selection = Selection(
             where=plan.where,
             snapshots=plan.snapshots,
@@ -180,9 +200,13 @@ class Run:
         return self._ending
 
     def _take_rest(self, source: Source) -> None:
-        """What came before the run was ended is passed on all the same, but beyond a limit."""
+        """What came before the run was ended is passed on all the same, but beyond a limit.
+
+        Who wants to leave does not wait until a full buffer is read for nobody.
+        """
+        hurried = isinstance(self._ending, (Interrupted, ReaderTooSlow))
         try:
-            for events in source.rest():
+            for events in source.rest(REST_ON_SIGNAL_S if hurried else None):
                 if self._left == 0 or self._matched:
                     events = [each for each in events if isinstance(each, Closed)]
                 self._take(events)
@@ -218,7 +242,7 @@ class Run:
     def _pass_on(self, events: list[Event], came: list[Event]) -> None:
         events, chosen = self._cut(events, self._selection.choose(events))
         if self._ending is None and any(map(_goes_on, came)):
-            self._narrator.go_on()
+            self._go_on()
         messages = [each for each in chosen if type(each) is Data]
         if messages:
             self._last_at = self._loop.time()
@@ -229,6 +253,13 @@ class Run:
         self._drop_those_gone()
         if self._plan.strict:
             judge_strictly(events, hint="--strict was given")
+
+    def _go_on(self) -> None:
+        """What was refused is said now, or once it is known what the venue has instead."""
+        if self._learn is not None and (self._wonders.is_set() or self._narrator.wonders):
+            self._wonders.set()
+        else:
+            self._narrator.go_on()
 
     def _write(self, events: list[Event], chosen: list[Event], came: list[Event]) -> None:
         """To every output, whatever becomes of one of them."""
@@ -313,6 +344,8 @@ class Run:
         """Ends the run from outside the pump; the first reason counts, but for a signal."""
         if self._is_over and not isinstance(ending, Interrupted):
             return
+        if isinstance(ending, Interrupted) and ending.signum == signal.SIGINT:
+            self._talk.wipe_echo()
         self._is_over = True
         self._ending = ending
         # The pump itself finds that the last reader left: it closes its source and returns.
@@ -321,8 +354,12 @@ class Run:
 
     def _watchers(self, source: Source) -> Iterator[Coroutine[None, None, None]]:
         yield self._each_second()
+        if self._learn is not None:
+            yield self._learn_once(self._learn)
         if self._drawn:
             yield self._draw(source)
+        if self._progress is not None:
+            yield self._show_progress(self._progress)
         if self._lines is not None and self._lines.every_s is not None:
             yield self._sample(self._lines, self._lines.every_s)
         if self._plan.stats_s is not None:
@@ -345,6 +382,12 @@ class Run:
                     outlet.sync(time.time_ns())
             except OutputError as exc:
                 self._end(exc)
+
+    async def _learn_once(self, learn: Callable[[], Awaitable[object]]) -> None:
+        await self._wonders.wait()
+        await learn()
+        self._learn = None
+        self._narrator.go_on()
 
     def _say_stuck(self, outlet: Outlet) -> None:
         why = "the disk is too slow for" if isinstance(outlet, FileOutlet) else "nobody reads"
@@ -371,6 +414,14 @@ class Run:
             except OutputError as exc:
                 self._end(exc)
             await asyncio.sleep(DRAW_EVERY_S)
+
+    async def _show_progress(self, show: Callable[[str], None]) -> None:
+        try:
+            while True:
+                show(self._totals.so_far())
+                await asyncio.sleep(PROGRESS_EVERY_S)
+        finally:
+            show("")
 
     async def _sample(self, lines: BookLines, every_s: float) -> None:
         while not self._is_over:
@@ -476,8 +527,35 @@ class Run:
         else:
             self._talk.say("warning", "not-written", lost, lines=lines)
         if not isinstance(error, OutputError) or isinstance(error, ReaderTooSlow):
-            self._look_at([*gaps_of(outlet.unwritten.splitlines(), time.time_ns())])
+            self._look_at([*self._unwritten(outlet)])
         return error
+
+    def _unwritten(self, outlet: Outlet) -> list[Gap]:
+        """Which messages its reader did not get; where its lines do not tell, since when."""
+        now_ns = time.time_ns()
+        output = next((each for each, other in self._outlets if other is outlet), None)
+        if output is None or not outlet.unwritten:
+            return []
+        if output.format not in (Format.ndjson, Format.raw) or self._plan.fields:
+            streams = self._plan.subscriptions
+            return [_unprovable(*each, outlet.stuck_ns, now_ns) for each in streams]
+        unwritten = Unwritten(now_ns)
+        unwritten.take_lines(outlet.unwritten.splitlines())
+        return unwritten.gaps()
+
+
+def _unprovable(feed: str, product: str | None, from_ns: int, to_ns: int) -> Gap:
+    return Gap(
+        received_ns=to_ns,
+        feed=feed,
+        product=product,
+        first=None,
+        last=None,
+        missing=None,
+        cause="slow-reader",
+        from_ns=from_ns,
+        to_ns=to_ns,
+    )
 
 
 def _goes_on(event: Event) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from kfws.sinks.columns import printable
 __all__ = ["Level", "Talk"]
 
 Level = Literal["debug", "info", "warning", "error"]
+_INDENT = " " * len("kfws: ")
 _LEVELS: tuple[Level, ...] = ("debug", "info", "warning", "error")
 
 
@@ -48,12 +50,13 @@ class Talk:
             fields |= {"hint": hint, **facts}
             self._write(json.dumps(fields))
             return
-        line = f"kfws: {message}; {hint}" if hint else f"kfws: {message}"
-        self._write(printable(line))
+        line = printable(f"kfws: {message}; {hint}" if hint else f"kfws: {message}")
+        for piece in _broken(line, self._writer.columns):
+            self._write(piece)
 
     def plain(self, line: str) -> None:
         """A line to copy, without our name in front; nothing for machines, or when quiet."""
-        if not self._as_json and self._least <= _LEVELS.index("warning"):
+        if self.is_for_people:
             self._write(line)
 
     def once(self, level: Level, code: str, message: str, *, hint: str = "") -> None:
@@ -72,3 +75,26 @@ class Talk:
     def flush(self) -> None:
         """Writes what a slow stderr held back, as far as it goes now."""
         self._writer.flush()
+
+    @property
+    def is_for_people(self) -> bool:
+        """Whether somebody may look on who did not ask for silence."""
+        return not self._as_json and self._least <= _LEVELS.index("warning")
+
+    def wipe_echo(self) -> None:
+        """Ctrl-C was typed: unless a picture stands there, its ``^C`` is wiped away."""
+        if self._write == self._writer.write and self.is_for_people:
+            self._writer.wipe_echo()
+
+
+def _broken(line: str, columns: int) -> list[str]:
+    """The line in pieces that fit a terminal, broken at words; whole where there is none."""
+    if not 0 < columns < len(line):
+        return [line]
+    return textwrap.wrap(
+        line,
+        max(columns, len(_INDENT) + 1),
+        subsequent_indent=_INDENT,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

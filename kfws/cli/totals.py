@@ -74,6 +74,7 @@ class Totals:
                     self.missing += event.missing
             case Restart():
                 self.restarts += 1
+                self.unprovable += 1
             case Duplicate():
                 self.duplicates += 1
             case Broken():
@@ -117,10 +118,16 @@ class Totals:
             "buffered_bytes": buffered,
         }
 
+    def so_far(self) -> str:
+        """For people, while it goes on: ``recording: 1,234 messages, 1.2 MB, no gaps``."""
+        gaps = _count(self.gaps, "gap") if self.gaps else "no gaps"
+        return f"recording: {_count(self.messages, 'message')}, {size_text(self.bytes)}, {gaps}"
+
     def sentence(self, duration_s: float) -> str:
         """For people: what came, then what did not."""
         parts = [
-            f"{_count(self.messages, 'message')}, {self.bytes:,} bytes in {duration_s:.1f} s "
+            f"{_count(self.messages, 'message')}, {_count(self.bytes, 'byte')} in "
+            f"{duration_s:.1f} s "
             f"on {_count(self.connections, 'connection')}"
         ]
         losses = [

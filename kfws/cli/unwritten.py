@@ -1,51 +1,75 @@
-"""Lines that no reader took, as gaps: which messages they were."""
+"""Messages that no reader took, as gaps: which they were."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
+
 from kfws.protocol import wire
 from kfws.protocol.events import Gap
 from kfws.protocol.feeds import base_name
 
-__all__ = ["gaps_of"]
+__all__ = ["Unwritten"]
+
+# A filter leaves many small runs of numbers; nobody wants a line for each.
+RUNS_MOST = 20
 
 
-def gaps_of(lines: Iterable[bytes], now_ns: int) -> list[Gap]:
-    """One gap per run of numbers, and one with a count per stream that has none.
+class Unwritten:
+    """One gap per run of numbers, and one with a count per stream that has none."""
 
-    ``lines`` are ndjson or raw frames; what is no message of a feed is passed over.
-    """
-    gaps: dict[tuple[str, str | None], list[Gap]] = {}
-    for line in lines:
-        head = wire.read_head(line)
-        if isinstance(head, str) or head.event or not head.feed or line.startswith(b'{"kfws":'):
-            continue
-        feed, is_snapshot = base_name(head.feed)
-        seq = None if is_snapshot else head.seq
-        runs = gaps.setdefault((feed, head.product_id), [])
-        if not _joins(runs, seq):
-            runs.append(_gap(feed, head.product_id, seq, now_ns))
-    return [gap for runs in gaps.values() for gap in runs]
+    def __init__(self, now_ns: int) -> None:
+        self._now_ns = now_ns
+        self._streams: dict[tuple[str, str | None], list[Gap]] = {}
+
+    def take_lines(self, lines: Iterable[bytes]) -> None:
+        """Of ndjson or raw; what is no message of a feed is passed over."""
+        for line in lines:
+            try:
+                head: wire.Head | str = wire.read_typed(line)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                head = wire.read_head(line)
+            if isinstance(head, str) or head.event or not head.feed or line[:8] == b'{"kfws":':
+                continue
+            feed, is_snapshot = base_name(head.feed)
+            self._add(feed, head.product_id, None if is_snapshot else head.seq)
+
+    def _add(self, feed: str, product: str | None, seq: int | None) -> None:
+        runs = self._streams.setdefault((feed, product), [])
+        before = None if seq is None else seq - 1
+        for gap in runs[:1] if seq is None else runs[-1:]:
+            if gap.last == before:
+                gap.last, gap.missing = seq, (gap.missing or 0) + 1
+                return
+        gap = self._gap(feed, product, seq)
+        if seq is None:
+            runs.insert(0, gap)  # the one that is counted
+        else:
+            runs.append(gap)
+
+    def gaps(self) -> list[Gap]:
+        return [gap for runs in self._streams.values() for gap in _in_short(runs)]
+
+    def _gap(self, feed: str, product: str | None, seq: int | None) -> Gap:
+        return Gap(
+            received_ns=self._now_ns,
+            feed=feed,
+            product=product,
+            first=seq,
+            last=seq,
+            missing=1,
+            cause="slow-reader",
+            from_ns=self._now_ns,
+            to_ns=self._now_ns,
+        )
 
 
-def _joins(runs: list[Gap], seq: int | None) -> bool:
-    for gap in reversed(runs):
-        if gap.last == (None if seq is None else seq - 1):
-            gap.last, gap.missing = seq, (gap.missing or 0) + 1
-            return True
-    return False
-
-
-def _gap(feed: str, product: str | None, seq: int | None, now_ns: int) -> Gap:
-    return Gap(
-        received_ns=now_ns,
-        feed=feed,
-        product=product,
-        first=seq,
-        last=seq,
-        missing=1,
-        cause="slow-reader",
-        from_ns=now_ns,
-        to_ns=now_ns,
-    )
+def _in_short(runs: list[Gap]) -> list[Gap]:
+    """The runs, or where they are too many one with the count of all."""
+    if len(runs) <= RUNS_MOST:
+        return runs
+    whole, *others = runs
+    whole.first = whole.last = None
+    whole.missing = sum(each.missing or 0 for each in (whole, *others))
+    return [whole]

@@ -22,6 +22,7 @@ class Feed:
     name: str
     private: bool
     products: Literal["required", "optional", "none"]
+    """Whether the venue wants products named in the request."""
     summary: str
     """What the feed carries, in one line for ``kfws feeds``."""
 
@@ -30,6 +31,10 @@ class Feed:
 
     entries: tuple[str, ...] = ()
     """Keys of the top level that hold the message's entries: lists, or one object."""
+
+    names_products: bool = False
+    """Whether entries of a private feed name their product, so that products named by the user
+    select among them."""
 
     needs: tuple[str, ...] = ()
     """Keys without which a message of this feed cannot be accounted for."""
@@ -99,6 +104,7 @@ FEEDS: dict[str, Feed] = {
             products="optional",
             summary="your executions",
             entries=("fills",),
+            names_products=True,
             identified_by="fill_id",
         ),
         Feed(
@@ -108,6 +114,7 @@ FEEDS: dict[str, Feed] = {
             summary="your positions, all each time",
             snapshot=False,
             entries=("positions",),
+            names_products=True,
         ),
         Feed(
             "open_orders",
@@ -115,6 +122,7 @@ FEEDS: dict[str, Feed] = {
             products="none",
             summary="your open orders, each change",
             entries=("orders", "order"),
+            names_products=True,
         ),
         Feed(
             "open_orders_verbose",
@@ -122,6 +130,7 @@ FEEDS: dict[str, Feed] = {
             products="none",
             summary="the same, rejected ones too",
             entries=("orders", "order"),
+            names_products=True,
         ),
         Feed(
             "balances",
@@ -150,6 +159,7 @@ FEEDS: dict[str, Feed] = {
             products="none",
             summary="bookings on your account",
             entries=("logs", "new_entry"),
+            names_products=True,
             identified_by="id",
         ),
         Feed(

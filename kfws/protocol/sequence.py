@@ -9,13 +9,13 @@ can be proven, so every outage is named with its interval.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from kfws.protocol.events import Cause, Data, Duplicate, Event, Gap, Restart
 from kfws.protocol.feeds import FEEDS
 
-__all__ = ["Sequences", "Track", "holes", "numbers_of"]
+__all__ = ["NEWER_MS", "WINDOW", "Sequences", "Track", "holes", "is_stream", "numbers_of"]
 
 Key = tuple[str, str | None]
 """Feed and product: one stream of messages."""
@@ -27,19 +27,23 @@ GRACE_NS = 250_000_000
 SNAPSHOT_NS = 10_000_000_000
 # A number so far behind is no duplicate: the venue's counter began anew.
 WINDOW = 4096
+# Nor is one that is so much younger than the last message; copies are not.
+NEWER_MS = 1000
 IDS_KEPT = 1000
 
 
 class Track:
     """Where a stream stands on this connection. Written once per message, hence so small."""
 
-    __slots__ = ("at_ns", "is_free", "levels", "next")
+    __slots__ = ("at_ns", "is_free", "levels", "next", "venue_ms")
 
     def __init__(self, expected: int | None, at_ns: int, *, is_free: bool = False) -> None:
         self.next = expected
         """The number that comes next; None where none is known."""
         self.at_ns = at_ns
         """When the last message came."""
+        self.venue_ms: int | None = None
+        """The venue's time of the last message, where it has one."""
         self.is_free = is_free
         """Whether there is nothing to look at in a message: no number, no id."""
         self.levels: dict[str, dict[float, float]] = {}
@@ -148,13 +152,15 @@ class Sequences:
             self._interrupt((feed, product), None, track.at_ns, "venue")
 
     def forget(self, feed: str, product: str | None) -> None:
-        """A stream was given up: what comes when it is wanted again has no past."""
-        key = feed, product
-        self.tracks.get(feed, {}).pop(product, None)
-        self._before.pop(key, None)
-        self._ids.pop(key, None)
-        self._due.pop(key, None)
-        self._held = [each for each in self._held if each.key != key]
+        """A stream was given up, in whatever case: when it is wanted again it has no past."""
+        wanted = is_stream(feed, product)
+        tracks = self.tracks.get(feed, {})
+        for each in [each for each in tracks if wanted((feed, each))]:
+            del tracks[each]
+        for kept in (self._before, self._ids, self._due):
+            for key in filter(wanted, [*kept]):
+                del kept[key]
+        self._held = [each for each in self._held if not wanted(each.key)]
 
     def restarted(self, feed: str, product: str | None) -> None:
         """Somebody who knows says that the count begins anew: the next number proves nothing."""
@@ -240,22 +246,23 @@ class Sequences:
         assert seq is not None  # noqa: S101  # the Session lets no delta without one pass
         if track is None:
             self._track(key, seq + 1, at_ns)
+            self.tracks[key[0]][key[1]].venue_ms = data.venue_ms
             return True, self._first_delta(key, seq, data)
         if track.next is None or seq >= track.next:
             if track.next is not None and seq > track.next:
                 self._hold(key, track.next, seq - 1, "venue", track.at_ns, at_ns, GRACE_NS)
-            track.next, track.at_ns = seq + 1, at_ns
+            track.next, track.at_ns, track.venue_ms = seq + 1, at_ns, data.venue_ms
             return True, []
         if self._came_late(key, seq):
             return True, []
-        if track.next - seq <= WINDOW:
+        if track.next - seq <= WINDOW and not _is_younger(data, track):
             feed, product = key
             twice = Duplicate(
                 payload=data.payload, received_ns=at_ns, feed=feed, product=product, seq=seq
             )
             return False, [twice]
         restart = _restart(key, track.next - 1, seq, track.at_ns, data)
-        track.next, track.at_ns = seq + 1, at_ns
+        track.next, track.at_ns, track.venue_ms = seq + 1, at_ns, data.venue_ms
         return True, [restart]
 
     def _first_delta(self, key: Key, seq: int, data: Data) -> list[Event]:
@@ -384,6 +391,12 @@ class Sequences:
         return events
 
 
+def is_stream(feed: str, product: str | None) -> Callable[[Key], bool]:
+    """Tells the keys of one stream; products are the same in any case."""
+    wanted = feed, (product or "").lower()
+    return lambda key: (key[0], (key[1] or "").lower()) == wanted
+
+
 def holes(first: int, last: int, present: Iterable[int]) -> list[tuple[int, int]]:
     """The ranges of numbers from first to last that are not among the present ones (ascending)."""
     found = []
@@ -405,6 +418,13 @@ def _runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
         else:
             found.append((number, number))
     return found
+
+
+def _is_younger(data: Data, track: Track) -> bool:
+    """Whether a message with a number of before is new all the same: its time says so."""
+    if data.venue_ms is None or track.venue_ms is None:
+        return False
+    return data.venue_ms - track.venue_ms > NEWER_MS
 
 
 def _standing(

@@ -55,6 +55,8 @@ ASKED_AGAIN_EVERY_NS = 600 * SECOND_NS
 OUTAGE_WAITS_S = (1, 2, 4, 8, 16, 32, 60)
 # A key that worked and is refused: the venue is the likelier culprit.
 KEY_WAITS_S = (5, 15, 60, 300)
+# A snapshot from before the gap: the venue's node is behind.
+RESYNC_WAITS_S = (1, 2, 4, 8, 16, 32, 60)
 
 # The venue's texts, matched by their beginnings (protocol page, section 6). Its documentation
 # has an `error` twin for two of them.
@@ -79,6 +81,12 @@ class Subscription:
     def is_private(self) -> bool:
         feed = FEEDS.get(self.feed)
         return feed is not None and feed.private
+
+    def is_same(self, other: Subscription) -> bool:
+        """Whether it wishes for the same; ids are compared in any case (protocol page,
+        section 7)."""
+        mine, theirs = (self.product or "").lower(), (other.product or "").lower()
+        return (self.feed, mine, self.quiet) == (other.feed, theirs, other.quiet)
 
     def __str__(self) -> str:
         return self.feed if self.product is None else f"{self.feed} {self.product}"
@@ -115,7 +123,8 @@ class _Hold:
 
     def __init__(self, waits_s: Sequence[int]) -> None:
         self._waits_s = waits_s
-        self._times = 0
+        self.times = 0
+        """How often it was waited for."""
         self._is_wanted = False
         self._until: int | None = None
 
@@ -132,9 +141,9 @@ class _Hold:
 
     def lasts(self, now_ns: int) -> bool:
         if self._is_wanted:
-            wait_s = self._waits_s[min(self._times, len(self._waits_s) - 1)]
+            wait_s = self._waits_s[min(self.times, len(self._waits_s) - 1)]
             self._until = now_ns + wait_s * SECOND_NS
-            self._times += 1
+            self.times += 1
             self._is_wanted = False
         if self._until is not None and now_ns >= self._until:
             self._until = None
@@ -145,7 +154,7 @@ class _Hold:
         return bool(self.moments) and not self.lasts(now_ns)
 
     def reset(self) -> None:
-        self._times = 0
+        self.times = 0
 
 
 class Session:
@@ -210,6 +219,8 @@ class Session:
         self._unlooked_books: list[str | None] = []
         self._stale: dict[Subscription, tuple[int, int]] = {}
         """Since when, and up to which number, a book is not to be trusted."""
+        self._asks: dict[Subscription, _Hold] = {}
+        """Books whose snapshot was too old, and when they are asked for again."""
         self._active_at: dict[Subscription, int] = {}
         self._snapshots: dict[Subscription, int | None] = {}
         """The number of the last snapshot; None where it has none."""
@@ -267,6 +278,7 @@ class Session:
         """When ``outgoing`` or ``tick`` has something to do, in ns; None: only after a frame."""
         moments = [sent + ANSWER_DEADLINE_NS for sent in self._waiting.values()]
         moments += self._key_fault.moments
+        moments += [moment for again in self._asks.values() for moment in again.moments]
         moments += self._sequences.moments
         if self._queue:
             moments.append(max(self._slot, *self._outage.moments, 0))
@@ -284,6 +296,9 @@ class Session:
         self._after(events)
         if self._key_fault.ended(now_ns):
             self._want_challenge()
+        for subscription, again in self._asks.items():
+            if again.ended(now_ns):
+                self.ask_again(subscription)
         for request, sent in list(self._waiting.items()):
             if now_ns - sent >= ANSWER_DEADLINE_NS:
                 events += self._unanswered(request, wall_ns)
@@ -410,7 +425,7 @@ class Session:
                 levels = track.levels.get(head.side)
                 if levels is not None:
                     levels[head.price] = head.qty
-            venue_ms = head.time or head.timestamp
+            venue_ms = track.venue_ms = head.time or head.timestamp
             append(Data(payload, received_ns, head.feed, "delta", head.product_id, seq, venue_ms))
         return events
 
@@ -487,9 +502,12 @@ class Session:
             return []
         since_ns, last = self._stale[subscription]
         if (data.seq or 0) < last:
-            self.ask_again(subscription)  # from before the gap
-            return []
+            again = self._asks.setdefault(subscription, _Hold(RESYNC_WAITS_S))
+            again.want()
+            reason = f"its snapshot ({data.seq}) is older than the gap (up to {last})"
+            return [_silent(subscription, reason, data.received_ns)] if again.times == 0 else []
         del self._stale[subscription]
+        self._asks.pop(subscription, None)
         return [
             Resync(
                 received_ns=data.received_ns,

@@ -31,12 +31,12 @@ def time_of_day(at_ms: int, received_ns: int, zone: tzinfo) -> str:
 
 
 def time_left(text: str, now_ns: int) -> str:
-    """Until a moment in epoch ms, such as ``24:31`` or ``3h05``; nothing where there is none."""
+    """Until a moment in epoch ms, such as ``24m31s`` or ``3h05m``; nothing where there is none."""
     if not text.isdecimal() or len(text) > 15 or not int(text):
         return ""
     seconds = max(0, int(text) - now_ns // 1_000_000) // 1000
     minutes, second = divmod(seconds, 60)
     hours, minute = divmod(minutes, 60)
     if hours >= 24:
-        return f"{hours // 24}d{hours % 24:02}"
-    return f"{hours}h{minute:02}" if hours else f"{minute:02}:{second:02}"
+        return f"{hours // 24}d{hours % 24:02}h"
+    return f"{hours}h{minute:02}m" if hours else f"{minute}m{second:02}s"

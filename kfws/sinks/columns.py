@@ -479,7 +479,7 @@ BOARD: dict[str, tuple[Column, ...]] = {
         Column("MARK", ("markPrice",), 8, "price", 8),
         Column("INDEX", ("index",), 8, "price", 11),
         Column("FUNDING/H", ("relative_funding_rate",), 9, "ratio", 4),
-        Column("NEXT", ("next_funding_rate_time",), 5, "until", 12),
+        Column("NEXT", ("next_funding_rate_time",), 6, "until", 12),
         Column("OPEN INT", ("openInterest",), 8, "size", 9),
         Column("VOLUME", ("volume",), 8, "size", 10),
     ),

@@ -62,6 +62,7 @@ class JetStreamOutlet:
 
     is_gone = False
     unwritten = b""
+    stuck_ns = 0
 
     def __init__(
         self,

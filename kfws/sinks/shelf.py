@@ -251,7 +251,7 @@ class Shelf:
         else:
             file.close()
             path.unlink()
-        torn = f"; its last {file.torn_bytes} bytes, which were torn, are in {file.torn_path}"
+        torn = f"; its torn end of {file.torn_bytes:,} B is in {file.torn_path}"
         self._tell(
             "taken-up",
             f"{path} was left by a run that was cut off: "

@@ -60,12 +60,13 @@ class Status:
                 self._unhealed += not event.healed
 
     def line(self, now_ns: int, width: int, *, buffered: int = 0) -> str:
-        """The line, as wide as the terminal; what matters least is left out where it is narrow."""
+        """The line, as wide as the terminal; where it is narrow what matters least is left out,
+        and the state itself, which is always there, is cut."""
         self._measure(now_ns)
         style, state = self._state(now_ns)
-        text = ""
-        for part in (state, *self._parts(buffered)):
-            longer = f"{text} · {part}" if text else f" {part}"
+        text = f" {state}"
+        for part in self._parts(buffered):
+            longer = f"{text} · {part}"
             if part and len(longer) <= width:
                 text = longer
         return self._paint(style, fit(text, width))
@@ -92,7 +93,7 @@ class Status:
             else "no gaps",
             _count(self._reconnects, "reconnect") if self._reconnects else "",
             f"buffer {buffered / 1024:,.0f} KiB" if buffered >= 1024 else "",
-            f"{self._messages:,} messages",
+            _count(self._messages, "message"),
         ]
 
     def _measure(self, now_ns: int) -> None:

@@ -183,7 +183,7 @@ class Volume:
         if file.torn_bytes:
             self._tell(
                 "torn",
-                f"{file.path} was torn: its last {file.torn_bytes} bytes are in "
+                f"{file.path} was torn: its end of {file.torn_bytes:,} B is in "
                 f"{file.torn_path} now, its whole lines stay",
             )
 

@@ -27,7 +27,7 @@ from kfws.protocol.events import (
     Subscribed,
 )
 from kfws.protocol.feeds import FEEDS
-from kfws.protocol.sequence import WINDOW, holes, numbers_of
+from kfws.protocol.sequence import NEWER_MS, WINDOW, holes, is_stream, numbers_of
 
 __all__ = ["Arbiter"]
 
@@ -37,6 +37,11 @@ WAIT_NS = 250_000_000
 # A leader that has brought nothing while another connection brought so many messages is silent.
 MESSAGES_AHEAD = 3
 SILENT_NS = 2_000_000_000
+# One that brought even a single message this long ago, and the leader nothing since.
+LATE_NS = 5_000_000_000
+SKEW_NS = 1_000_000_000
+# So long a connection's word waits for that of the others.
+CLAIM_NS = 60_000_000_000
 # Payloads of a stream that are remembered, so that a takeover gives none of them again.
 KEPT = 256
 # So many messages are held back for one that is missing; then it is missing.
@@ -65,7 +70,7 @@ class _Numbered:
         """Who brought the last message."""
         self.stale_ns: int | None = None
         """Since when its book is not to be trusted; None: it is."""
-        self.claims: set[int] = set()
+        self.claims: dict[int, Restart] = {}
         """Connections that saw a lower number that is not low enough to be believed of one."""
         self.epoch = 0
         """How often the venue's counter began anew; and how often each connection saw it."""
@@ -76,10 +81,10 @@ class _Numbered:
         """When what was passed on last came."""
         return 0 if self.last is None else self.last.received_ns
 
-    def is_older(self, venue_ms: int | None) -> bool:
-        """Whether the venue made a message before that which was passed on last."""
+    def age_ms(self, venue_ms: int | None) -> int | None:
+        """How much later the venue made a message than that which was passed on last."""
         last_ms = None if self.last is None else self.last.venue_ms
-        return venue_ms is not None and last_ms is not None and venue_ms < last_ms
+        return None if venue_ms is None or last_ms is None else venue_ms - last_ms
 
 
 class _Led:
@@ -102,6 +107,14 @@ class _Led:
         """Whether the leader is about to be let go: who is level with it may lead."""
         self.guard = 0
         """For so many more messages a new leader may repeat what the one before gave."""
+
+    @property
+    def late(self) -> Data | None:
+        """The first message of others that is clearly younger than the leader's last."""
+        for data in self.spare:
+            if data.received_ns > self.at_ns + SKEW_NS:
+                return data
+        return None
 
 
 class Arbiter:
@@ -154,7 +167,9 @@ class Arbiter:
             if stream.due is not None and now_ns >= stream.due:
                 self._give_up(key, stream, now_ns, out)
         for key, led in self._led.items():
-            if led.ahead >= MESSAGES_AHEAD and now_ns - led.at_ns > SILENT_NS:
+            silent = led.ahead >= MESSAGES_AHEAD and now_ns - led.at_ns > SILENT_NS
+            late = led.late
+            if silent or (late is not None and now_ns - late.received_ns > LATE_NS):
                 self._take_over(key, led, now_ns, out)
         return out
 
@@ -172,6 +187,9 @@ class Arbiter:
             if not self._up and stream.next is not None:
                 gap = _gap(key, now_ns, stream.next, None, "outage", stream.at_ns)
                 out.append(gap)
+        for key, led in self._led.items():
+            if led.late is not None:
+                self._take_over(key, led, now_ns, out)
         return out
 
     # Numbered streams
@@ -197,6 +215,12 @@ class Arbiter:
             if stream.held or stream.snapshot is not None:
                 self._release(stream, out)
         elif seq < stream.next:
+            later_ms = stream.age_ms(data.venue_ms)
+            if later_ms is not None and later_ms > NEWER_MS:
+                # No copy of anything: its time is past that of all that the old count gave.
+                self._begin_anew(key, stream, _restart(key, stream, data), now_ns, out, leg=leg)
+                self._number(leg, data, now_ns, out)
+                return
             self.swallowed += 1
         else:
             stream.held.setdefault(seq, data)
@@ -209,7 +233,9 @@ class Arbiter:
         self, leg: int, key: Key, stream: _Numbered, data: Data, now_ns: int, out: list[Event]
     ) -> None:
         newest = _newest(data)
-        if stream.next is None:
+        if stream.next is None and newest is None and stream.last is not None:
+            self.swallowed += 1  # both say that there is nothing yet
+        elif stream.next is None:
             stream.next = None if newest is None else newest + 1
             stream.last = data
             out.append(data)
@@ -312,15 +338,18 @@ class Arbiter:
             led.is_leaving |= led.leader == leg
 
     def forget(self, feed: str, product: str | None) -> None:
-        """A stream was given up: what comes when it is wanted again has no past."""
-        key = feed, product
-        self._refused.discard(key)
+        """A stream was given up, in whatever case: when it is wanted again it has no past."""
+        wanted = is_stream(feed, product)
+        self._refused = {each for each in self._refused if not wanted(each)}
         for kept in (self._numbered, self._led, self._acknowledged):
-            kept.pop(key, None)
+            for key in filter(wanted, [*kept]):
+                del kept[key]
 
     def is_acknowledged(self, feed: str, product: str | None) -> bool:
         """Whether any connection has a stream by the venue's word."""
-        return bool(self._acknowledged.get((feed, product)))
+        return any(
+            map(self._acknowledged.get, filter(is_stream(feed, product), self._acknowledged))
+        )
 
     def covers(self, leg: int, other: int) -> bool:
         """Whether a connection was acknowledged all that another one was."""
@@ -337,25 +366,54 @@ class Arbiter:
         stream = self._numbered.get(key)
         if stream is None:
             return
-        seen = stream.epochs[leg] = stream.epochs.get(leg, stream.epoch) + 1
-        if seen <= stream.epoch:
-            return  # others saw it before
-        near = stream.next is not None and event.seq > stream.next - WINDOW
-        stream.claims.add(leg)
-        # Who was connected all the time would have seen it as well.
-        witnesses = {each for each, since_ns in self._up.items() if since_ns <= stream.at_ns}
-        if near and (witnesses - stream.claims or stream.is_older(event.venue_ms)):
-            # It may just lag: its copies are swallowed by number until others agree.
-            stream.epochs[leg] = stream.epoch
+        if stream.epochs.get(leg, stream.epoch) < stream.epoch:
+            stream.epochs[leg] = stream.epoch  # others saw it before
             return
-        doubtful = near and len(stream.claims) > 1
-        stream.claims.clear()
+        if stream.next is None or event.seq <= stream.next - WINDOW:
+            self._begin_anew(key, stream, event, now_ns, out, leg=leg)
+            return
+        if event.seq >= stream.next or (stream.age_ms(event.venue_ms) or 0) < 0:
+            return  # lower for this connection, whose messages were behind, but not for all
+        fresh = {
+            k: v for k, v in stream.claims.items() if event.received_ns - v.received_ns < CLAIM_NS
+        }
+        stream.claims = fresh | {leg: event}
+        self._believe(key, stream, now_ns, out)
+
+    def _believe(self, key: Key, stream: _Numbered, now_ns: int, out: list[Event]) -> None:
+        """A number that is a little lower may be that of a connection which lags: its copies
+        are swallowed until all agree who were connected all the time, or until the venue's
+        times show what is new."""
+        witnesses = {each for each, since_ns in self._up.items() if since_ns <= stream.at_ns}
+        if stream.claims and not witnesses - stream.claims.keys():
+            claims = stream.claims
+            first = next(iter(claims.values()))
+            self._begin_anew(key, stream, first, now_ns, out)
+            if len(claims) > 1:  # what the first to say so brought since was taken for old
+                out.append(_gap(key, now_ns, None, None, "venue", stream.at_ns))
+
+    def _begin_anew(
+        self,
+        key: Key,
+        stream: _Numbered,
+        event: Restart,
+        now_ns: int,
+        out: list[Event],
+        *,
+        leg: int | None = None,
+    ) -> None:
+        """The count begins anew for all, each in its time: ``leg`` and those who claimed it are
+        there."""
         while stream.held or stream.snapshot is not None:
             self._give_up(key, stream, now_ns, out)
-        stream.epoch, stream.next, stream.due = seen, None, None
+        stream.epoch += 1
+        for each in stream.claims:
+            stream.epochs[each] = stream.epoch
+        if leg is not None:
+            stream.epochs[leg] = stream.epoch
+        stream.claims = {}
+        stream.next, stream.due = None, None
         out.append(event)
-        if doubtful:  # what the first to say so brought since was taken for old
-            out.append(_gap(key, now_ns, None, None, "venue", stream.at_ns))
 
     # Streams without numbers
 
@@ -426,6 +484,8 @@ class Arbiter:
         match event:
             case Opened():
                 self._up[leg] = event.received_ns
+                for stream in self._numbered.values():
+                    stream.epochs.pop(leg, None)  # a new connection sees the present count
                 out.append(event)
             case Closed():
                 self._lose(leg, now_ns, out)
@@ -437,7 +497,7 @@ class Arbiter:
                     out.append(event)
             case Refused():
                 key = event.feed, event.product
-                if key not in self._refused:
+                if key not in self._refused and not self._acknowledged.get(key):
                     self._refused.add(key)
                     out.append(event)
             case Restart():
@@ -469,6 +529,9 @@ class Arbiter:
         self._outage_ns = now_ns
         for holders in self._acknowledged.values():
             holders.discard(leg)
+        for key, stream in self._numbered.items():
+            stream.claims.pop(leg, None)
+            self._believe(key, stream, now_ns, out)
         for key, led in self._led.items():
             if led.leader == leg:
                 self._take_over(key, led, now_ns, out)
@@ -482,6 +545,19 @@ def _newest(snapshot: Data) -> int | None:
     if snapshot.seq is not None:
         return snapshot.seq
     return max(numbers_of(snapshot), default=None)
+
+
+def _restart(key: Key, stream: _Numbered, data: Data) -> Restart:
+    return Restart(
+        received_ns=data.received_ns,
+        feed=key[0],
+        product=key[1],
+        last=(stream.next or 0) - 1,
+        seq=data.seq or 0,
+        from_ns=stream.at_ns,
+        to_ns=data.received_ns,
+        venue_ms=data.venue_ms,
+    )
 
 
 def _gap(

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from kfws.errors import KfwsError, Unreachable, Unwelcome, UsageError
+from kfws.errors import KfwsError, NoConnection, TimedOut, Unreachable, Unwelcome, UsageError
 from kfws.protocol.auth import is_loopback
 from kfws.sources.backoff import retry_after
 
@@ -92,28 +92,28 @@ def network_failure(exc: Exception, route: Route) -> KfwsError:
         case ssl.SSLError():
             return _no_tls(f"{route.place} does not speak TLS: {exc.reason or exc}", route)
         case socket.gaierror():
-            return Unreachable(
+            return NoConnection(
                 f"no address for {route.dialled.rpartition(':')[0]}: {exc.strerror}",
                 hint="are you online? (--env sim works without a network)",
             )
         case TimeoutError():
-            return Unreachable(
+            return TimedOut(
                 f"{route.dialled} did not answer within {route.open_timeout_s:g} s",
                 hint="look at the network, a firewall, or --proxy",
             )
         case ConnectionRefusedError():
             way = "--proxy, or HTTPS_PROXY" if route.proxy else route.option
-            return Unreachable(f"nothing is listening at {route.dialled}", hint=f"look at {way}")
+            return NoConnection(f"nothing is listening at {route.dialled}", hint=f"look at {way}")
         case ConnectionError() if route.is_secure and route.proxy is None:
             return _no_tls(f"{route.place} hung up on the TLS handshake", route)
         case _:
             reason = str(exc) or type(exc).__name__
-            return Unreachable(f"no connection to {route.dialled}: {reason}")
+            return NoConnection(f"no connection to {route.dialled}: {reason}")
 
 
-def _no_tls(what: str, route: Route) -> Unreachable:
+def _no_tls(what: str, route: Route) -> NoConnection:
     plain = "http://" if route.url.startswith("https:") else "ws://"
-    return Unreachable(what, hint=f"is it a TLS port? A local venue without TLS is {plain}")
+    return NoConnection(what, hint=f"is it a TLS port? A local venue without TLS is {plain}")
 
 
 def _distrusted(exc: ssl.SSLCertVerificationError, route: Route) -> Unreachable:

@@ -247,8 +247,8 @@ class FromJetStream:
         self._lost = self._lost or "the connection was lost"
         self._news.set()
 
-    def rest(self) -> Iterator[list[Event]]:
-        """What came and was not handed out; a durable consumer gets it again."""
+    def rest(self, patience_s: float | None = None) -> Iterator[list[Event]]:
+        """What came and was not handed out, at most one pull; a durable consumer gets it again."""
         if not self.acknowledges:
             out = self._events_of(self._arrived)
             out += self._arbiter.end(time.time_ns())

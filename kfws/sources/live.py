@@ -15,7 +15,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Literal
 
-from kfws.errors import KfwsError, ReaderTooSlow, Unreachable
+from kfws.errors import KfwsError, ReaderTooSlow, Refused, Unreachable, Unwelcome
 from kfws.protocol.auth import Credentials
 from kfws.protocol.events import Cause, Closed, Event, Opened, Redial, Silent, Tick
 from kfws.protocol.sequence import Sequences
@@ -108,6 +108,7 @@ class Live:
         self._numbers = numbers or itertools.count(1)
         self._number = 0
         self._failed = 0
+        self._served = False
         self._standing = standing or Standing()
         self._refused: set[Subscription] = set()
         self._given_up: set[Subscription] = set()
@@ -135,6 +136,8 @@ class Live:
                         yield events
                 what = f"connection {lost} to {self._target.place}"
                 reason = f"{what} was lost: {_in_words(connection)}"
+                if not self._served:
+                    raise Unreachable(reason, hint="try again later")
             except KfwsError as exc:
                 if not isinstance(exc, Unreachable) or not self._may_go_on(exc):
                     yield [*self._sequences.end(time.time_ns())]
@@ -152,13 +155,21 @@ class Live:
         """Bytes that came and were not handed out yet."""
         return self._connection.held if self._connection is not None else 0
 
-    def rest(self) -> Iterator[list[Event]]:
-        """What came and was not handed out before ``events`` was closed; what stays open."""
+    def rest(self, patience_s: float | None = None) -> Iterator[list[Event]]:
+        """What came and was not handed out before ``events`` was closed; what stays open.
+
+        After ``patience_s`` what is left is not read: of all streams it is said from where on.
+        """
+        until = None if patience_s is None else time.monotonic() + patience_s
         connection, session, pulse = self._connection, self._session, self._pulse
         now_ns = time.time_ns()
         if connection is not None and session is not None and pulse is not None:
             while events := pulse.take() or _received(connection, session):
                 yield events
+                if until is not None and time.monotonic() >= until and connection.held:
+                    since_ns, now_ns = now_ns, time.time_ns()
+                    yield self._sequences.lost(since_ns, now_ns, "slow-reader")
+                    break
             if session.beats and connection.silent_s > MISSED_BEATS_S:
                 yield self._sequences.lost(connection.read_ns, now_ns, pulse.cause)
             yield [*self._sequences.end(now_ns), self._closed(connection)]
@@ -174,7 +185,7 @@ class Live:
     def subscribe(self, subscription: Subscription) -> None:
         """Wants one more: from now on where a connection stands, and on every later one."""
         self._refused.discard(subscription)
-        self._given_up.discard(subscription)
+        self._given_up = {each for each in self._given_up if not each.is_same(subscription)}
         if subscription == _HEARD and HEARTBEAT in self._wanted:
             self.unsubscribe(HEARTBEAT)
         if subscription not in self._wanted:
@@ -185,11 +196,14 @@ class Live:
             self._say()
 
     def unsubscribe(self, subscription: Subscription) -> None:
-        """Wants one less; the venue is told even if it was not wanted."""
-        self._wanted = [each for each in self._wanted if each != subscription]
-        self._given_up.add(subscription)
+        """Wants one less, in whatever case it is spelled; the venue is told even if it was not
+        wanted."""
+        held = [each for each in self._wanted if each.is_same(subscription)] or [subscription]
+        self._wanted = [each for each in self._wanted if each not in held]
+        self._given_up.update(held)
         if session := self._standing_session():
-            session.unsubscribe(subscription)
+            for each in held:
+                session.unsubscribe(each)
             self._say()
         if subscription == _HEARD:
             self.subscribe(HEARTBEAT)
@@ -216,7 +230,6 @@ class Live:
         self._pace.dialled(_now())
         connection = await dial(self._target)
         self._number = next(self._numbers)
-        self._standing.stood = True
         return connection
 
     def _may_go_on(self, exc: Unreachable) -> bool:
@@ -245,6 +258,7 @@ class Live:
         )
         pulse = _Pulse(connection, session, self._sequences, self._patience, self.on_failure)
         self._connection, self._session, self._pulse = connection, session, pulse
+        self._served = False
         if self._on_full == "drop-oldest":
             connection.shed = pulse.drop
         elif self._on_full == "exit":
@@ -259,12 +273,16 @@ class Live:
                     was_idle = False
                     yield events
                 self._standing.key_worked |= session.key_worked
+                self._look_whether_served(session)
                 if pulse.failure or session.verdict or (connection.ended and was_idle):
                     break
                 if was_idle:
                     yield self._tick(session, connection)
             self._connection = self._session = None
-            gaps = self._sequences.lost(connection.read_ns, time.time_ns(), pulse.cause)
+            gaps = []
+            # Who leaves over a refusal loses nothing: the run is over.
+            if not isinstance(session.verdict, (Refused, Unwelcome)):
+                gaps = self._sequences.lost(connection.read_ns, time.time_ns(), pulse.cause)
             yield [*gaps, self._closed(connection)]
             if pulse.failure or session.verdict:
                 raise pulse.failure or session.verdict  # type: ignore[misc]
@@ -275,10 +293,15 @@ class Live:
 
     def _remember(self, session: Session, connection: Connection) -> None:
         self._refused |= {each for each, state in session.states.items() if state == "refused"}
-        if "active" in session.states.values():
-            self._failed = 0
+        self._look_whether_served(session)
         if connection.lived_s >= self._patience.good_after_s:
             self._delays = delays(self._jitter)
+
+    def _look_whether_served(self, session: Session) -> None:
+        """Whether the venue is one: a connection that gave nothing was none to speak of."""
+        if not self._served and (session.beats or "active" in session.states.values()):
+            self._served = self._standing.stood = True
+            self._failed = 0
 
     def _tick(self, session: Session, connection: Connection) -> list[Event]:
         now_ns = time.time_ns()
@@ -360,7 +383,7 @@ class _Pulse:
     def take(self) -> list[Event]:
         """What time brought since the last time."""
         events, self._events = self._events, []
-        return [*events, *self._shedding.take()]
+        return [*events, *self._shedding.take(time.time_ns())]
 
     @property
     def cause(self) -> Cause:

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from kfws.errors import KfwsError
 from kfws.protocol.auth import Credentials
-from kfws.protocol.events import Closed, Event, Notice, Subscribed, Tick
+from kfws.protocol.events import Closed, Event, Gap, Notice, Subscribed, Tick
 from kfws.protocol.sequence import Sequences
 from kfws.protocol.session import Subscription
 from kfws.sources.arbiter import Arbiter
@@ -44,7 +44,7 @@ class Leg(Protocol):
 
     def events(self) -> AsyncGenerator[list[Event]]: ...
 
-    def rest(self) -> Iterator[list[Event]]: ...
+    def rest(self, patience_s: float | None = None) -> Iterator[list[Event]]: ...
 
     def ask_again(self, feed: str, product: str | None) -> None:
         """Asks for a feed anew, for its snapshot."""
@@ -128,17 +128,27 @@ class Redundant:
         """Bytes that came and were not handed out yet, on all connections."""
         return sum(leg.buffered for leg in self._legs.values())
 
-    def rest(self) -> Iterator[list[Event]]:
+    def rest(self, patience_s: float | None = None) -> Iterator[list[Event]]:
         """What came and was not handed out before ``events`` was closed."""
         now_ns = time.time_ns()
         out, self._out = self._out, []
         closed: list[Event] = []  # by us: no reason to take anything over
+        silent: dict[tuple[str, str | None], list[Gap]] = {}
         for number, leg in self._legs.items():
-            for events in leg.rest():
+            for events in leg.rest(patience_s):
                 closed += [each for each in events if isinstance(each, Closed)]
                 others = [each for each in events if not isinstance(each, Closed)]
                 out += self._arbiter.receive(number, others, now_ns)
-        yield [*out, *self._arbiter.end(now_ns), *closed]
+                for each in events:
+                    if isinstance(each, Gap) and each.last is None and each.first is not None:
+                        silent.setdefault((each.feed, each.product), []).append(each)
+        ends = self._arbiter.end(now_ns)
+        named = {(each.feed, each.product) for each in ends if isinstance(each, Gap)}
+        for key, gaps in silent.items():
+            # All are silent: nobody can tell whether something was on its way.
+            if key not in named and len(gaps) == len(self._legs):
+                ends.append(max(gaps, key=lambda each: each.first or 0))
+        yield [*out, *ends, *closed]
 
     def subscribe(self, subscription: Subscription) -> None:
         """Wants one more, of all legs; what ``make`` makes later has to know it as well."""

@@ -270,7 +270,7 @@ class Replay:
                 self.pace.stepped(moment_ns, _now())
         yield batch
 
-    def rest(self) -> Iterator[list[Event]]:
+    def rest(self, patience_s: float | None = None) -> Iterator[list[Event]]:
         """Nothing comes but by ``events``."""
         return iter(())
 

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from kfws.protocol.events import Data, Event, Gap, Resync, Stale
+from kfws.protocol.events import Data, Event, Gap, Notice, Restart, Resync, Stale
 
 __all__ = ["Shedding"]
+
+# So many of the venue's answers are kept while nobody reads; it may say the same for hours.
+OTHERS_MOST = 1000
 
 
 class _Stream:
@@ -21,6 +24,7 @@ class _Stream:
         self.gaps: list[Gap] = []
         self.stale: Stale | None = None
         self.resync: Resync | None = None
+        self.restarts: list[Restart] = []
         self.snapshot: Data | None = None
         self.since: list[Event] = []
 
@@ -54,6 +58,8 @@ class _Stream:
                 self.stale = self.stale or event
             elif isinstance(event, Resync):
                 self.resync = event
+            elif isinstance(event, Restart):
+                self.restarts = [*self.restarts[-9:], event]
         self.since = []
 
     def _add(self, gap: Gap) -> None:
@@ -65,7 +71,7 @@ class _Stream:
         self.gaps.append(gap)
 
     def events(self) -> list[Event]:
-        kept = (*self.gaps, self.stale, self.resync, self.snapshot, *self.since)
+        kept = (*self.gaps, *self.restarts, self.stale, self.resync, self.snapshot, *self.since)
         return [each for each in kept if each is not None]
 
 
@@ -75,6 +81,7 @@ class Shedding:
     def __init__(self) -> None:
         self._streams: dict[tuple[str, str | None], _Stream] = {}
         self._others: list[Event] = []
+        self._left_out = 0
 
     def shed(self, events: Iterable[Event], now_ns: int) -> None:
         """Drops the messages among them; answers of the venue and our own events are kept."""
@@ -82,23 +89,29 @@ class Shedding:
             if isinstance(event, Data):
                 if not event.quiet:
                     self._of(event).drop(event, now_ns)
-            elif isinstance(event, (Gap, Stale, Resync)):
+            elif isinstance(event, (Gap, Stale, Resync, Restart)):
                 self._of(event).since.append(event)
-            else:
+            elif len(self._others) < OTHERS_MOST:
                 self._others.append(event)
+            else:
+                self._left_out += 1
 
     def open_gaps(self) -> list[Gap]:
         """The last gap of each stream that no snapshot has followed yet."""
         gaps = [each.open_gap for each in self._streams.values()]
         return [each for each in gaps if each is not None]
 
-    def take(self) -> list[Event]:
+    def take(self, now_ns: int) -> list[Event]:
         """All that is to be said by now, each stream in its order."""
         streams, self._streams = self._streams, {}
         others, self._others = self._others, []
+        if self._left_out:
+            what = f"{self._left_out} answers and duplicates more came while nobody read"
+            others.append(Notice(payload=None, received_ns=now_ns, event="alert", message=what))
+            self._left_out = 0
         return [*others, *(event for each in streams.values() for event in each.events())]
 
-    def _of(self, event: Data | Gap | Stale | Resync) -> _Stream:
+    def _of(self, event: Data | Gap | Stale | Resync | Restart) -> _Stream:
         return self._streams.setdefault((event.feed, event.product), _Stream())
 
 

@@ -114,6 +114,24 @@ def test_a_reader_of_the_help_who_left_is_no_fault() -> None:
     assert (done.stdout, done.stderr) == ("0\n", "")
 
 
+@pytest.mark.parametrize("args", [["--help"], ["subscribe", "-h"], ["--version"], ["feeds"]])
+def test_what_a_closed_stdout_cannot_show_is_said_and_status_8(args: list[str]) -> None:
+    done = shell(f"kfws {' '.join(args)} >&-")
+    assert done.stderr == "kfws: stdout is closed; lead it to a file or a pipe\n"
+    assert done.returncode == 8
+
+
+@pytest.mark.parametrize(
+    "args", [["--help"], ["--version"], ["feeds"], ["products", "--env", "sim", "-q"]]
+)
+def test_a_full_disk_is_said_by_all_commands_in_the_same_words(args: list[str]) -> None:
+    if not Path("/dev/full").exists():
+        lacking("/dev/full is not here")
+    done = shell(f"kfws {' '.join(args)} >/dev/full")
+    assert done.stderr == ("kfws: disk full: stdout takes no more; make room and start again\n")
+    assert done.returncode == 8
+
+
 def test_no_command_shows_the_help_and_says_so(capfd: pytest.CaptureFixture[str]) -> None:
     done = run()
     assert done.status == 2
@@ -155,11 +173,24 @@ def test_a_version_that_nobody_can_read_is_status_8() -> None:
         ),
         (
             ["subscribe", "trade", "PF_XBTUSD", "--nope"],
-            "no such option: --nope (Possible options: --loop); see `kfws subscribe --help`",
+            "no such option: --nope; similar: --loop; see `kfws subscribe --help`",
         ),
         (
             ["subscribe", "trade", "PF_XBTUSD", "-n"],
-            "option '-n' requires an argument; see `kfws --help`",
+            "option '-n' requires an argument; see `kfws subscribe --help`",
+        ),
+        (
+            ["subscribe", "trade", "PF_XBTUSD", "--enviroment", "sim"],
+            "no such option: --enviroment; similar: --env, --events; see `kfws subscribe --help`",
+        ),
+        (
+            ["feeds", "--zzz"],
+            "no such option: --zzz; see `kfws feeds --help`",
+        ),
+        (
+            ["request", "FETCH", "tickers"],
+            "invalid value for 'METHOD': 'FETCH' is not one of GET, POST, PUT, DELETE; "
+            "see `kfws request --help`",
         ),
         (
             ["subscribe", "trade", "PF_XBTUSD", "-n", "many"],
@@ -269,6 +300,10 @@ def test_feeds_are_a_table_on_a_terminal() -> None:
     assert header.split() == ["FEED", "ACCESS", "PRODUCTS", "CARRIES"]
     assert [row.split()[0] for row in rows] == list(FEEDS)
     assert rows[0].split()[1:3] == ["public", "named"]
+    filtered = [row.split()[0] for row in rows if row.split()[2] == "filter"]
+    assert filtered == [
+        "fills", "open_positions", "open_orders", "open_orders_verbose", "account_log",
+    ]  # fmt: skip
     assert max(map(len, rows)) <= 80
     assert run("feeds", "-f", "table").out == done.out
 

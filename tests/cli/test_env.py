@@ -215,13 +215,13 @@ def test_a_reader_of_an_answer_who_left_is_no_fault(pipe: tuple[int, int]) -> No
 
 
 def test_an_answer_that_cannot_be_written_is_an_output_error() -> None:
-    with pytest.raises(OutputError, match="stdout cannot be written: Bad file descriptor"):
+    with pytest.raises(OutputError, match="stdout is closed"):
         Env({}, stdout=CLOSED).print("x")
     if not Path("/dev/full").exists():
         lacking("/dev/full is not here")
     full = os.open("/dev/full", os.O_WRONLY)
     try:
-        with pytest.raises(OutputError, match="No space left"):
+        with pytest.raises(OutputError, match="disk full: stdout takes no more"):
             Env({}, stdout=full).print("x")
     finally:
         os.close(full)
@@ -294,6 +294,28 @@ def test_lines_know_whether_they_go_to_the_terminal_behind_another_descriptor(
     assert not LineWriter(pipe[1]).is_on(near)
     assert not LineWriter(pipe[1]).is_on(pipe[1])
     assert not LineWriter(CLOSED).is_on(near)
+
+
+def wide(near: int, columns: int) -> LineWriter:
+    fcntl.ioctl(near, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    return LineWriter(near)
+
+
+def test_what_is_drawn_is_cut_where_the_terminal_ends(terminal: tuple[int, int]) -> None:
+    far, near = terminal
+    lines = wide(near, 10)
+    lines.draw("0123456789")
+    lines.draw("0123456789a")
+    assert read_all(far).decode() == "\r\x1b[K0123456789\r\x1b[K012345678…"
+
+
+def test_the_echo_of_a_ctrl_c_is_wiped_on_a_terminal_alone(
+    terminal: tuple[int, int], pipe: tuple[int, int]
+) -> None:
+    wide(terminal[1], 80).wipe_echo()
+    assert read_all(terminal[0]) == b"\r\x1b[K"
+    LineWriter(pipe[1]).wipe_echo()
+    assert read_all(pipe[0]) == b""
 
 
 # What is said
@@ -487,6 +509,10 @@ def test_a_fault_in_a_file_names_the_file(tmp_path: Path) -> None:
     ("command", "text"),
     [
         ("exit 3", "--credentials-command ended with status 3"),
+        (
+            "echo 'no such'; echo ' vault' >&2; exit 1",
+            "--credentials-command ended with status 1: vault",
+        ),
         ("kill -9 $$", "--credentials-command ended with status -9"),
         ("true", "--credentials-command: no API key and secret found"),
         ("printf '\\377\\376'", "--credentials-command: no API key and secret found"),

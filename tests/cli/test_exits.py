@@ -22,6 +22,8 @@ def all_errors(root: type[KfwsError] = KfwsError) -> Iterator[type[KfwsError]]:
         (errors.UsageError, 2),
         (errors.MissingExtra, 2),
         (errors.Unreachable, 3),
+        (errors.TimedOut, 3),
+        (errors.NoConnection, 3),
         (errors.Unwelcome, 4),
         (errors.Refused, 5),
         (errors.ProtocolBroken, 6),

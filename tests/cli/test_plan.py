@@ -542,9 +542,12 @@ def test_raw_has_no_fields(how: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("format", [Format.csv, Format.table])
 def test_a_column_that_a_feed_lacks_is_told_with_those_it_has(format: Format) -> None:
-    told = refused("trade", fields="price,nope", format=format)
-    assert told.startswith("trade has no column nope; columns: ")
+    told = refused("trade", fields="price,zzz", format=format)
+    assert told.startswith("trade has no column zzz; columns: ")
     assert "price,product_id,qty" in told
+    told = refused("trade", fields="prize", format=format)
+    assert told == "trade has no column prize; similar: price"
+    assert len(refused("ticker", fields="zzz", format=format)) < 160
     assert planned("trade", fields="price,qty", format=format).fields == ("price", "qty")
 
 

@@ -295,14 +295,14 @@ def test_keys_pause_step_and_leave_and_the_terminal_is_put_right(tmp_path: Path)
     def says(text: str, seen: list[str]) -> bool:
         return any(text in line for line in seen)
 
-    with terminal("replay", path, "--utc", columns=110) as person:
+    with terminal("replay", path, "--utc", columns=80) as person:
         before = person.echoes()
         person.until(partial(says, "● playing 2026-10-09 04:05:18 ×1 0%"))
         person.type(" ")
-        person.until(partial(says, "○ paused: space goes on, → steps, q leaves"))
+        person.until(partial(says, "· space plays, → steps, q leaves"))
         for hour, share in ((5, 33), (6, 67)):
             person.type("\x1b[C")
-            person.until(partial(says, f"· 2026-10-09 0{hour}:05:18 ×1 {share}%"))
+            person.until(partial(says, f"○ paused 2026-10-09 0{hour}:05:18 ×1 {share}%"))
         person.type(" ")
         person.until(partial(says, "● playing 2026-10-09 06:05:18"))
         person.type("q")

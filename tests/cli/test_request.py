@@ -134,6 +134,7 @@ def test_on_a_terminal_an_answer_does_no_harm(venue: Venue) -> None:
     ("status", "answer", "ended", "sentence"),
     [
         (200, '{"error":"apiLimitExceeded"}', 5, "apiLimitExceeded"),
+        (200, '{"result":"error","serverTime":"x"}', 5, "it gives no reason"),
         (400, '{"errors":[{"code":1,"message":"Argument invalid: symbol"}]}', 5, "symbol"),
         (404, "{}", 3, "no such path"),
         (503, "", 3, "not in service"),

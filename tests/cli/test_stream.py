@@ -96,7 +96,7 @@ class Scripted:
 
     buffered = 0
 
-    def rest(self) -> Iterator[list[Event]]:
+    def rest(self, patience_s: float | None = None) -> Iterator[list[Event]]:
         yield from self._rest
 
 
@@ -137,13 +137,14 @@ class Stage:
         self.pairs.append((Output(str(path), Format.ndjson), outlet))
         return outlet
 
-    async def run(self, source: Scripted, plan: Plan | None = None) -> None:
+    async def run(self, source: Scripted, plan: Plan | None = None, **more: Any) -> None:
         plan = plan or planned("trade")
         header: dict[str, Any] = {"version": "0"}
         if plan.until is not None:
             header["until"] = plan.until.text
         try:
-            run = Run(plan, self.pairs, self.talk, header=header, look_every_s=self.look_every_s)
+            more |= {"header": header, "look_every_s": self.look_every_s}
+            run = Run(plan, self.pairs, self.talk, **more)
             await run.run(source)
         finally:
             for _, outlet in self.pairs:
@@ -261,6 +262,71 @@ async def test_a_refusal_is_told_once_the_stream_goes_on() -> None:
     stage.pipe()
     await stage.run(Scripted([REFUSED], [trade(1)]))
     assert stage.said == ["kfws: the venue refused book PF_NO: no; going on without it"]
+
+
+class Lesson:
+    """What is to be learnt of products, and when."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.may_end = asyncio.Event()
+        self.knows = False
+        self.was_used = asyncio.Event()
+
+    async def learn(self) -> None:
+        self.asked += 1
+        await self.may_end.wait()
+        self.knows = True
+
+    def fault(self, product: str) -> str:
+        if not self.knows:
+            return ""
+        self.was_used.set()
+        return f"no product {product}; similar: PF_N"
+
+
+UNKNOWN = Refused(
+    payload=b"{}",
+    received_ns=1,
+    feed="book",
+    product="PF_NO",
+    message="Couldn't subscribe to invalid product `PF_NO`",
+)
+
+
+async def test_what_is_like_an_unknown_product_is_looked_up_beside_the_stream() -> None:
+    stage, lesson = Stage(), Lesson()
+    pipe = stage.pipe()
+    source = Scripted([UNKNOWN], trades(1, 3), [UNKNOWN], trades(4, 6), stands=True)
+    run = asyncio.create_task(
+        stage.run(source, planned("trade", count=None), learn=lesson.learn, fault=lesson.fault)
+    )
+    await source.standing.wait()
+    await asyncio.to_thread(pipe.until, trade(6).payload)  # nothing waited for the list
+    assert (lesson.asked, stage.said) == (1, [])
+    lesson.may_end.set()
+    line = "the venue refused book PF_NO: no product PF_NO; similar: PF_N; going on without it"
+    await lesson.was_used.wait()
+    run.cancel()
+    await asyncio.wait([run])
+    assert stage.said == [f"kfws: {line}"] * 2
+    assert lesson.asked == 1
+
+
+async def test_what_could_not_be_looked_up_in_time_is_said_in_the_end() -> None:
+    stage, lesson = Stage(), Lesson()
+    stage.pipe()
+    source = Scripted([UNKNOWN], trades(1, 3))
+    await stage.run(source, learn=lesson.learn, fault=lesson.fault)
+    [line] = stage.said
+    assert line == f"kfws: the venue refused book PF_NO: {UNKNOWN.message}; going on without it"
+
+
+async def test_nothing_is_looked_up_for_what_is_no_matter_of_products() -> None:
+    stage, lesson = Stage(), Lesson()
+    stage.pipe()
+    await stage.run(Scripted([REFUSED], trades(1, 3)), learn=lesson.learn, fault=lesson.fault)
+    assert (lesson.asked, len(stage.said)) == (0, 1)
 
 
 # Limits

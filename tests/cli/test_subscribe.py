@@ -8,6 +8,7 @@ import fcntl
 import io
 import json
 import os
+import signal
 import struct
 import termios
 import threading
@@ -23,11 +24,13 @@ from websockets.asyncio.server import ServerConnection
 
 from kfws.protocol.auth import DEMO
 from kfws.protocol.feeds import FEEDS
+from kfws.sim.server import SimOptions, serve
 from kfws.sinks.ndjson import Ndjson
 from kfws.sinks.shelf import Keeping, Shelf
 from kfws.tapes.files import read_lines
 from kfws.tapes.names import Template
 from tests.cli.inside import PATIENCE_S, Done, beside, run, run_to
+from tests.cli.program import end, start
 from tests.loopback import Loopback, loopback
 
 SIM = ("--env", "sim")
@@ -392,6 +395,28 @@ def test_one_refused_product_is_no_reason_to_stop() -> None:
     [line] = done.said
     assert line.startswith("kfws: the venue refused ticker PF_NO: ")
     assert line.endswith("; going on without it")
+
+
+@pytest.mark.parametrize(
+    ("has_list", "said"),
+    [
+        (True, "no product PF_XBTUS; similar: PF_XBTUSD, "),
+        (False, "Couldn't subscribe to invalid product `PF_XBTUS`; "),
+    ],
+)
+def test_a_refused_product_is_looked_up_while_the_stream_goes_on(has_list: bool, said: str) -> None:
+    with beside(lambda: serve(SimOptions())) as venue:
+        nowhere = ("--rest-url", "http://127.0.0.1:1")
+        program = start(
+            *("subscribe", "ticker", "PF_XBTUS", "PF_XBTUSD", "--url", venue.url),
+            *(() if has_list else nowhere),
+        )
+        assert program.stderr is not None
+        line = program.stderr.readline()
+        _, status = end(program, signal.SIGINT)
+    assert line.startswith(f"kfws: the venue refused ticker PF_XBTUS: {said}")
+    assert line.endswith("; going on without it\n")
+    assert status == 130
 
 
 def test_one_refused_product_ends_a_strict_run() -> None:

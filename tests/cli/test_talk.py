@@ -102,6 +102,34 @@ def test_what_was_counted_quietly_stays_quiet() -> None:
     assert paper.lines == []
 
 
+class Narrow(Paper):
+    """The same on a terminal of 30 columns."""
+
+    @property
+    def columns(self) -> int:
+        return 30
+
+
+def test_on_a_terminal_a_long_line_is_broken_at_words() -> None:
+    paper = Narrow()
+    talk = Talk(paper)
+    talk.say("warning", "x", "the connection was lost", hint="look at https://status.example/of-it")
+    talk.say("warning", "x", "a short one")
+    assert paper.lines == [
+        "kfws: the connection was lost;",
+        "      look at",
+        "      https://status.example/of-it",
+        "kfws: a short one",
+    ]
+
+
+def test_lines_for_machines_stay_whole_on_a_terminal() -> None:
+    paper = Narrow()
+    Talk(paper, as_json=True).say("warning", "x", "word " * 20)
+    [line] = paper.lines
+    assert json.loads(line)["message"] == "word " * 20
+
+
 def test_lines_reach_a_file(tmp_path: Path) -> None:
     with (tmp_path / "err").open("w+b") as file:
         talk = Talk(LineWriter(file.fileno()))

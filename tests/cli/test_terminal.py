@@ -256,6 +256,32 @@ def test_what_is_said_elsewhere_is_not_on_the_screen(tmp_path: Path) -> None:
     assert "simulated" in log.read_text()
 
 
+def test_a_run_that_shows_nothing_else_shows_how_far_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "x.ndjson"
+    with terminal(*TICKER, "-o", str(path)) as person:
+        person.until(lambda seen: any(line.startswith("recording: 4 messages, ") for line in seen))
+        person.type(CTRL_C)
+        assert person.end() == 130
+        told = [line for line in person.seen if line]
+        assert told[1].startswith("kfws: ")
+        assert not any("recording" in line or "^C" in line for line in told)
+
+
+def test_a_quiet_run_shows_nothing(tmp_path: Path) -> None:
+    with terminal(*TICKER, "-q", "-n", "2", "-o", str(tmp_path / "x.ndjson")) as person:
+        assert person.end() == 0
+        assert person.raw == b""
+
+
+def test_the_sum_after_ctrl_c_begins_on_a_line_of_its_own() -> None:
+    with terminal(*TICKER, "-f", "ndjson", "--fields", "feed") as person:
+        person.until(lambda seen: any("ticker" in line for line in seen))
+        person.type(CTRL_C)
+        assert person.end() == 130
+        assert not any("^C" in line for line in person.seen)
+        assert any(line.startswith("kfws: ") and "message" in line for line in person.seen)
+
+
 def test_a_picture_beside_a_file_leaves_the_file_whole(tmp_path: Path) -> None:
     path = tmp_path / "x.ndjson"
     with terminal(*TICKER, "-n", "6", "-o", "-", "-o", str(path)) as person:

@@ -61,7 +61,7 @@ def test_doubts_are_warnings_and_end_with_7_under_strict(tmp_path: Path) -> None
     done = run("verify", str(path))
     assert done.status == 0
     assert done.said == [
-        f"kfws: {path} is torn: its last 41 bytes are no whole line",
+        f"kfws: {path} is torn: it ends with 41 bytes of an unfinished line",
         "kfws: book PF_A: 1 message twice",
     ]
     strict = run("verify", str(path), "--strict")

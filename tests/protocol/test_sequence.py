@@ -122,6 +122,17 @@ def test_a_number_that_came_before_is_left_out_and_said() -> None:
     assert len(listener.passed) == 2
 
 
+def test_a_number_that_came_before_is_a_new_count_if_its_time_is_younger() -> None:
+    def at(seq: int, venue_ms: int) -> Data:
+        return Data(b"{}", venue_ms * 10**6, "trade", "delta", "PF_XBTUSD", seq, venue_ms)
+
+    listener = Listener().hear(at(12, 1000), at(14, 1100), at(13, 1050), at(1, 2201), at(2, 2202))
+    [restart] = [each for each in listener.said if isinstance(each, Restart)]
+    assert (restart.last, restart.seq, restart.from_ns) == (14, 1, 1100 * 10**6)
+    assert [each.seq for each in listener.passed] == [12, 14, 13, 1, 2]
+    assert isinstance(listener.hear(at(2, 2202)).said[-1], Duplicate)
+
+
 def test_a_number_far_below_is_a_new_count() -> None:
     listener = Listener().hear(delta("book", 10_000), delta("book", 10_001 - WINDOW - 1))
     [restart] = listener.said
@@ -396,12 +407,13 @@ def test_holes_are_the_ranges_between_what_is_present(
     assert holes(1, 5, present) == found
 
 
-def test_what_was_given_up_is_forgotten_wherever_it_stands() -> None:
+@pytest.mark.parametrize("given_up", [P, P.lower()])
+def test_what_was_given_up_is_forgotten_wherever_it_stands(given_up: str) -> None:
     listener = Listener().hear(delta("book", 1), delta("book", 5), delta("trade", 1))
     listener.hear(listing("fills", ["a"]))
     listener.audit.lost(0, 0, "outage")
     listener.hear(delta("trade", 9, at=S))  # a gap that waits for its snapshot
-    for feed, product in (("book", P), ("trade", P), ("fills", None), ("ticker", P)):
+    for feed, product in (("book", given_up), ("trade", given_up), ("fills", None), ("ticker", P)):
         listener.audit.forget(feed, product)
     listener.said.clear()
     listener.hear(delta("book", 100), delta("trade", 200), listing("fills", ["z"]))

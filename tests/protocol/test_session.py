@@ -849,9 +849,20 @@ def test_a_snapshot_from_before_the_gap_does_not_make_a_book_whole() -> None:
     session.tick(NOW, NOW)
     session.tick(NOW + 250_000_000, NOW)
     assert len(asked(session)) == 2
-    session.receive([ack(BOOK, "unsubscribed"), ack(BOOK), book(5, snapshot=True)], NOW)
-    assert [each["event"] for each in asked(session, NOW + SECOND)] == ["unsubscribe", "subscribe"]
-    session.receive([ack(BOOK, "unsubscribed"), ack(BOOK)], NOW)
+    acks = [ack(BOOK, "unsubscribed"), ack(BOOK)]
+    [silent, _] = session.receive([*acks, book(5, snapshot=True)], NOW)[-2:]
+    assert isinstance(silent, Silent)
+    assert silent.reason == "its snapshot (5) is older than the gap (up to 8)"
+    # Asked for again, but not at once, later each time, and said once.
+    for now, again in ((NOW + SECOND, NOW + 3 * SECOND), (NOW + 4 * SECOND, NOW + 7 * SECOND)):
+        session.tick(now, NOW)
+        assert session.next_at() is not None
+        session.tick(again, NOW)
+        found = [each["event"] for each in asked(session, again)]
+        assert found == ["unsubscribe", "subscribe"]
+        events = session.receive([*acks, book(5, snapshot=True)], NOW)
+        assert [type(each) for each in events[-1:]] == [Data]
+        assert not any(isinstance(each, Silent) for each in events)
     events = session.receive([book(9, snapshot=True)], NOW)
     assert [type(each) for each in events] == [Resync, Data]
 

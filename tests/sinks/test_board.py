@@ -61,7 +61,7 @@ def test_a_ticker_of_the_venue_is_one_row_with_all_that_matters() -> None:
     assert header.split()[:3] == ["PRODUCT", "LAST", "24H"]
     assert row.split() == [
         "PF_XBTUSD", "64,403", "-0.68%", "▄", "64,401", "64,402", "0.16bp", "64,400", "64,401",
-        "+0.0003%", "00:00", "2,157.63", "3,669.91",
+        "+0.0003%", "0m00s", "2,157.63", "3,669.91",
     ]  # fmt: skip
 
 

@@ -32,12 +32,12 @@ def test_a_moment_is_in_the_zone() -> None:
 @pytest.mark.parametrize(
     ("seconds", "shown"),
     [
-        (0, "00:00"),
-        (-5, "00:00"),
-        (61, "01:01"),
-        (3600, "1h00"),
-        (86_399, "23h59"),
-        (90_000, "1d01"),
+        (0, "0m00s"),
+        (-5, "0m00s"),
+        (61, "1m01s"),
+        (3600, "1h00m"),
+        (86_399, "23h59m"),
+        (90_000, "1d01h"),
     ],
 )
 def test_what_is_left_until_a_moment(seconds: int, shown: str) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from kfws.protocol.events import Closed, Data, Event, Gap, Opened, Redial
 from kfws.sinks.paint import Paint
 from kfws.sinks.status import Status
@@ -87,5 +89,15 @@ def test_of_a_replay_it_says_where_it_stands_instead_of_how_connections_do() -> 
     found = Status(venue="", asked="book", paint=Paint(False), played=lambda: "● playing ×10")
     found.take([REDIAL, CLOSED, message()])
     assert found.line(AT_NS, 60).rstrip() == (
-        " ● playing ×10 · book · delay 12 ms · no gaps · 1 messages"
+        " ● playing ×10 · book · delay 12 ms · no gaps · 1 message"
     )
+
+
+@pytest.mark.parametrize("state", ["● playing", "○ paused"])
+def test_the_state_is_always_there_and_is_cut_where_it_is_too_long(state: str) -> None:
+    told = f"{state} 2026-10-09 04:05:18 ×1 0% · space plays, → steps, q leaves"
+    found = Status(venue="", asked="book PF_XBTUSD", paint=Paint(False), played=lambda: told)
+    assert found.line(AT_NS, 60) == f" {told}"[:59] + "…"
+    assert found.line(AT_NS, 12).startswith(f" {state}")
+    assert len(found.line(AT_NS, 12)) == 12
+    assert status(OPENED, CLOSED, REDIAL).line(AT_NS, 20) == " ○ live reconnectin…"

@@ -52,6 +52,10 @@ def ticker(text: str, at: int = 0, kind: Any = "delta") -> Data:
     return Data(text.encode(), at, "ticker", kind, P, None, None)
 
 
+def fill(text: str, at: int) -> Data:
+    return Data(text.encode(), at, "fills", "delta", P, None, None)
+
+
 def opened(at: int = 0) -> Opened:
     return Opened(received_ns=at, connection=1, url="ws://x")
 
@@ -273,6 +277,64 @@ def test_a_lower_number_from_before_the_last_message_is_an_old_copy() -> None:
     assert not any(isinstance(each, Restart) for each in stream.out)
 
 
+def test_a_connection_that_was_away_meanwhile_is_of_the_present_count() -> None:
+    stream = Stream().hear(1, book(5000, 5)).hear(2, book(5000, 5)).hear(1, closed())
+    stream.hear(2, closed()).hear(1, opened(7), counts_anew("book", 5000, 1), book(1, 8))
+    stream.hear(1, closed(), opened(9), counts_anew("book", 1, 1), book(1, 10), book(2, 10))
+    # It missed a restart, and what it sees is no lower than what it saw last.
+    stream.hear(2, opened(9), book(3, 11)).hear(1, closed()).hear(2, book(4, 12), book(5, 12))
+    assert stream.numbers == [5000, 1, 1, 2, 3, 4, 5]
+    assert stream.wait().ranges == []
+
+
+def at(seq: int, venue_ms: int) -> Data:
+    return Data(b'{"seq":%d}' % seq, venue_ms * 10**6, "trade", "delta", P, seq, venue_ms)
+
+
+def test_a_number_of_before_with_a_younger_time_is_of_a_new_count() -> None:
+    stream = Stream("trade").hear(1, at(60, 1000)).hear(2, at(60, 1000))
+    stream.hear(1, closed(1), opened(2000 * 10**6), counts_anew("trade", 60, 4, venue_ms=1900))
+    stream.hear(1, at(4, 1900), at(5, 2500), at(6, 2600))
+    assert stream.numbers == [60, 5, 6]
+    [restart] = [each for each in stream.out if isinstance(each, Restart)]
+    assert (restart.last, restart.seq, restart.from_ns) == (60, 5, 1000 * 10**6)
+
+
+def test_who_says_that_the_count_began_anew_is_believed_when_the_last_witness_goes() -> None:
+    stream = Stream().hear(1, book(9, 5)).hear(2, book(9, 5))
+    stream.hear(1, counts_anew("book", 9, 2), book(2, 6)).hear(2, closed(7)).hear(1, book(3, 8))
+    assert stream.numbers == [9, 3]
+    assert any(isinstance(each, Restart) for each in stream.out)
+
+
+def test_a_message_that_the_leader_never_brings_is_given_in_time() -> None:
+    stream = Stream("fills").hear(1, fill("a", 0)).hear(2, fill("a", 0)).hear(2, fill("b", 3 * S))
+    stream.now = 4 * S
+    assert stream.wait(0).payloads == [b"a"]
+    stream.now = 9 * S
+    assert stream.wait(0).payloads == [b"a", b"b"]
+    assert any(isinstance(each, Gap) and each.cause == "takeover" for each in stream.out)
+
+
+def test_a_message_that_the_leader_never_brought_is_given_at_the_end() -> None:
+    stream = Stream("fills").hear(1, fill("a", 0)).hear(2, fill("a", 0)).hear(2, fill("b", 3 * S))
+    stream.out += stream.arbiter.end(4 * S)
+    assert stream.payloads == [b"a", b"b"]
+
+
+def test_one_connection_that_is_refused_what_another_has_is_no_refusal() -> None:
+    stream = Stream()
+    no = Refused(payload=b"{}", received_ns=0, feed="book", product=P, message="no")
+    assert stream.hear(2, no).out == []
+    stream.hear(1, closed()).hear(2, closed())
+    assert stream.hear(2, opened(), no).out[-1] is no
+
+
+def test_that_there_are_no_trades_yet_is_said_once() -> None:
+    stream = Stream("trade").hear(1, trades([])).hear(2, trades([]))
+    assert len(stream.payloads) == 1
+
+
 def test_after_a_takeover_a_third_connection_gives_nothing_twice_either() -> None:
     stream = Stream("ticker", legs=3).hear(1, ticker("a"), ticker("b"), closed())
     stream.hear(3, ticker("a"), ticker("b"), ticker("c"), ticker("d"))
@@ -418,7 +480,8 @@ def test_what_was_given_up_begins_without_a_past() -> None:
     refused = Refused(payload=b"{}", received_ns=0, feed="book", product=P, message="no")
     arbiter.receive(1, [refused], 0)
     assert arbiter.is_acknowledged("book", P)
-    arbiter.forget("book", P)
+    assert arbiter.is_acknowledged("book", P.lower())
+    arbiter.forget("book", P.lower())
     assert not arbiter.is_acknowledged("book", P)
     again = [refused, subscribed("book"), snapshot(50), book(51)]
     assert arbiter.receive(1, again, 0) == again

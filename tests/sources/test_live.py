@@ -105,6 +105,18 @@ async def test_a_key_that_is_refused_ends_the_stream() -> None:
             await collect(live, data=1)
 
 
+async def test_who_leaves_over_a_refused_key_has_lost_nothing() -> None:
+    events: list[Event] = []
+    async with serve(SimOptions()) as venue:
+        wanted = [Subscription("fills"), TICKER]
+        live = Live(Target(venue.url), wanted, Credentials("mine", DEMO.secret))
+        with pytest.raises(Unwelcome, match="key refused"):
+            await exhaust(live, events)
+    assert any(isinstance(each, Subscribed) and each.feed == "ticker" for each in events)
+    assert isinstance(events[-1], Closed)
+    assert not [each for each in events if isinstance(each, Gap)]
+
+
 async def test_the_stream_ends_when_everything_was_refused() -> None:
     async with serve(SimOptions()) as venue:
         live = Live(Target(venue.url), [Subscription("ticker", "PF_NOPEUSD")])
@@ -244,6 +256,17 @@ async def test_so_many_dials_may_fail_in_a_row(unused_tcp_port: int) -> None:
         await exhaust(live, events)
     redials = [each for each in events if isinstance(each, Redial)]
     assert [each.failed for each in redials] == [1]
+
+
+async def test_a_venue_that_hangs_up_before_it_serves_is_a_failed_dial() -> None:
+    async def script(server: ServerConnection) -> None:
+        await server.close(1011)
+
+    async with loopback(script) as venue:
+        live = Live(Target(venue.url), [TICKER], attempts=2, jitter=lambda: 0.0)
+        with pytest.raises(Unreachable, match=r"connection 2 to .* was lost: it was closed \(1011"):
+            await exhaust(live, [])
+        assert len(venue.handshakes) == 2
 
 
 @pytest.mark.parametrize("status", [403, 404])

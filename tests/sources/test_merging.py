@@ -56,7 +56,7 @@ def test_what_any_tape_has_is_there_once_and_in_order_and_the_rest_is_named(
     paths = [
         recording(
             folder / f"{name}.ndjson",
-            *(book(seq, AT + seq * 20_000_000 + delay) for seq in sorted({1, 80, *seqs})),
+            *(book(seq, AT + seq * 20_000_000, later_ns=delay) for seq in sorted({1, 80, *seqs})),
         )
         for name, (seqs, delay) in enumerate(zip(had, delays, strict=False))
     ]

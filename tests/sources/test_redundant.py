@@ -62,7 +62,7 @@ class Scripted:
 
     buffered = 0
 
-    def rest(self) -> Iterator[list[Event]]:
+    def rest(self, patience_s: float | None = None) -> Iterator[list[Event]]:
         yield from self._rest
 
     def ask_again(self, feed: str, product: str | None) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kfws.protocol.events import Data, Event, Gap, Notice, Resync, Stale
-from kfws.sources.shedding import Shedding
+from kfws.protocol.events import Data, Event, Gap, Notice, Restart, Resync, Stale
+from kfws.sources.shedding import OTHERS_MOST, Shedding
 
 P = "PF_XBTUSD"
 
@@ -46,10 +46,10 @@ def shown(events: list[Event]) -> list[object]:
 def test_runs_of_numbers_are_one_gap_each_and_per_stream() -> None:
     shedding = Shedding()
     shedding.shed([delta(5), delta(6), delta(6, "PF_ETHUSD"), delta(7), delta(9)], 99)
-    assert shown(shedding.take()) == [
+    assert shown(shedding.take(99)) == [
         (5, 7, 3, "slow-reader"), (9, 9, 1, "slow-reader"), (6, 6, 1, "slow-reader"),
     ]  # fmt: skip
-    assert shedding.take() == []
+    assert shedding.take(99) == []
 
 
 def test_the_newest_snapshot_stays_behind_what_was_dropped_before_it() -> None:
@@ -58,7 +58,7 @@ def test_the_newest_snapshot_stays_behind_what_was_dropped_before_it() -> None:
     shedding.shed([stale(5)], 99)
     shedding.shed([delta(6), resync(6), snapshot(6), delta(7)], 99)
     assert [each.last for each in shedding.open_gaps()] == [7]
-    assert shown(shedding.take()) == [
+    assert shown(shedding.take(99)) == [
         (5, 6, 2, "slow-reader"), "Stale", "Resync", "Datasnapshot", (7, 7, 1, "slow-reader"),
     ]  # fmt: skip
 
@@ -66,7 +66,7 @@ def test_the_newest_snapshot_stays_behind_what_was_dropped_before_it() -> None:
 def test_what_the_venue_left_out_stays_its_own_gap() -> None:
     shedding = Shedding()
     shedding.shed([delta(5), missing_at_venue(6, 7), delta(8), snapshot(8)], 99)
-    ours, venues, after, kept = shown(shedding.take())
+    ours, venues, after, kept = shown(shedding.take(99))
     assert (ours, venues) == ((5, 5, 1, "slow-reader"), (6, 7, 2, "venue"))
     assert (after, kept) == ((8, 8, 1, "slow-reader"), "Datasnapshot")
 
@@ -74,7 +74,7 @@ def test_what_the_venue_left_out_stays_its_own_gap() -> None:
 def test_messages_without_numbers_are_counted() -> None:
     shedding = Shedding()
     shedding.shed([Data(b"{}", at, "ticker", "delta", P, None, None) for at in (1, 2, 3)], 99)
-    [gap] = shedding.take()
+    [gap] = shedding.take(99)
     assert isinstance(gap, Gap)
     assert (gap.first, gap.last, gap.missing, gap.from_ns, gap.to_ns) == (None, None, 3, 1, 3)
 
@@ -84,7 +84,7 @@ def test_answers_are_kept_and_quiet_heartbeats_are_not_counted() -> None:
     notice = Notice(payload=b"{}", received_ns=1, event="alert", message="x")
     beat = Data(b"{}", 1, "heartbeat", "delta", None, None, None, True)
     shedding.shed([beat, notice], 99)
-    assert shedding.take() == [notice]
+    assert shedding.take(99) == [notice]
 
 
 @given(st.lists(st.sampled_from(["delta", "snapshot"]), max_size=200))
@@ -97,7 +97,7 @@ def test_however_long_nobody_reads_all_is_named_and_little_is_held(kinds: list[s
             shedding.shed([stale(seq)], 99)
         else:
             shedding.shed([resync(seq), snapshot(seq)], 99)
-    events = shedding.take()
+    events = shedding.take(99)
     gaps = [each for each in events if isinstance(each, Gap)]
     named = [n for each in gaps if each.first for n in range(each.first, (each.last or 0) + 1)]
     assert named == list(range(1, seq + 1))
@@ -105,3 +105,22 @@ def test_however_long_nobody_reads_all_is_named_and_little_is_held(kinds: list[s
     assert kept == min(1, kinds.count("snapshot"))
     assert sum(each.missing or 0 for each in gaps) == len(kinds) - kept
     assert sum(not isinstance(each, Stale) for each in events) <= 5
+
+
+def test_of_endless_answers_some_are_kept_and_the_rest_counted() -> None:
+    shedding = Shedding()
+    one = Notice(payload=b"{}", received_ns=1, event="alert", message="x")
+    shedding.shed([one] * 300_000, 99)
+    events = shedding.take(99)
+    assert len(events) == OTHERS_MOST + 1
+    last = events[-1]
+    assert isinstance(last, Notice)
+    assert last.message == "299000 answers and duplicates more came while nobody read"
+
+
+def test_a_new_count_stands_behind_the_gaps_of_the_old_one() -> None:
+    shedding = Shedding()
+    restart = Restart(received_ns=9, feed="book", product=P, last=6, seq=1, from_ns=6, to_ns=9)
+    shedding.shed([delta(5), delta(6), restart, delta(1), snapshot(1), delta(2)], 99)
+    kinds = [type(each).__name__ for each in shedding.take(99)]
+    assert kinds == ["Gap", "Gap", "Restart", "Data", "Gap"]

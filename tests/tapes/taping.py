@@ -34,14 +34,15 @@ def subscribed(at_ns: int, feed: str, *products: str) -> Subscribed:
     return Subscribed(payload=None, received_ns=at_ns, feed=feed, products=products)
 
 
-def book(seq: int, at_ns: int | None = None, *, product: str = "PF_A") -> Data:
-    """A delta; a millisecond apart by number where no time is given, on its way for 5 ms."""
+def book(seq: int, at_ns: int | None = None, *, product: str = "PF_A", later_ns: int = 0) -> Data:
+    """A delta; a millisecond apart by number where no time is given, on its way for 5 ms, and
+    ``later_ns`` more."""
     received_ns = AT + seq * 1_000_000 if at_ns is None else at_ns
     payload = (
         b'{"feed":"book","product_id":"%b","side":"buy","seq":%d,"price":%d.5,"qty":0.10,'
         b'"timestamp":%d}'
     ) % (product.encode(), seq, 100 + seq % 7, received_ns // 1_000_000 - 5)
-    return Data(payload, received_ns, "book", "delta", product, seq, None)
+    return Data(payload, received_ns + later_ns, "book", "delta", product, seq, None)
 
 
 def snapshot(seq: int, at_ns: int, *, product: str = "PF_A") -> Data:

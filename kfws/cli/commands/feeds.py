@@ -28,7 +28,7 @@ def feeds(context: typer.Context, format: options.FormatOption = Format.auto) ->
         {
             "feed": feed.name,
             "private": feed.private,
-            "products": feed.products,
+            "products": "optional" if feed.names_products else feed.products,
             "summary": feed.summary,
         }
         for feed in FEEDS.values()

@@ -293,15 +293,16 @@ async def _draw(env: Env, played: Callable[[], str]) -> None:
 
 
 def _where(source: Replay, zone: tzinfo, *, keys: bool = False) -> str:
-    """``playing 16:03:12 ×10 34 %``."""
+    """``● playing 2026-11-24 16:03:12 ×10 34%``; keys last, where a narrow terminal cuts."""
     from datetime import datetime
 
     pace = source.pace
     at = datetime.fromtimestamp(source.now_ns() / 1e9, zone)
     speed = "max" if pace.speed is None else f"×{pace.speed:g}"
-    hint = ": space goes on, → steps, q leaves" if keys else ""
-    state = f"○ paused{hint} ·" if pace.is_paused else "● playing"
-    return f"{state} {at:%Y-%m-%d %H:%M:%S} {speed} {source.share:.0%}"
+    state, hint = "● playing", ""
+    if pace.is_paused:
+        state, hint = "○ paused", " · space plays, → steps, q leaves" if keys else ""
+    return f"{state} {at:%Y-%m-%d %H:%M:%S} {speed} {source.share:.0%}{hint}"
 
 
 def _obey(key: str, source: Replay) -> None:

@@ -32,10 +32,29 @@ class Method(StrEnum):
     DELETE = "DELETE"
 
 
+def _method(typed: str) -> Method:
+    """In any case. A choice of typer's would list the others in lower case."""
+    try:
+        return Method(typed.upper())
+    except ValueError:
+        raise typer.BadParameter(f"{typed!r} is not one of {', '.join(Method)}") from None
+
+
+def _methods() -> list[str]:
+    return [*Method]
+
+
 def request(
     context: typer.Context,
     method: Annotated[
-        Method, typer.Argument(case_sensitive=False, metavar="METHOD", show_default=False)
+        Method,
+        typer.Argument(
+            parser=_method,
+            metavar="METHOD",
+            help="GET, POST, PUT or DELETE.",
+            show_default=False,
+            autocompletion=_methods,
+        ),
     ],
     path: Annotated[
         str,
@@ -98,8 +117,9 @@ def request(
 ) -> None:
     """Make one REST call, signed where there is an API key; print the answer.
 
-    POST, PUT and DELETE can place orders and move money: they ask first, and
-    where nobody can be asked they need --yes. The answer is printed even where
+    POST, PUT and DELETE can place orders and move money: they ask first (but
+    not with --env sim, where nothing is at stake), and where nobody can be
+    asked they need --yes. The answer is printed even where
     the venue says no; why it does is on stderr, and in the exit status: 3 not
     reached, or no such path; 4 the key; 5 turned down, an order too.
 

@@ -15,6 +15,7 @@ from kfws.cli.env import Env
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from kfws import products_cache
     from kfws.cli.outlet import Outlet, Sink
     from kfws.cli.plan import Output, Plan, Typed
     from kfws.cli.products_list import ProductsList
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["stream", "subscribe"]
 
-# A run that failed is to end; a venue's list is worth waiting for so long.
+# A run that failed is to end, and who mistyped waits for a word; the venue's list is worth so long.
 FETCH_AFTER_REFUSAL_S = 3.0
 
 Feeds = Annotated[
@@ -122,7 +123,7 @@ def subscribe(
 
         kfws subscribe trade PF_XBTUSD --where 'side==buy and qty>=1'
 
-        kfws subscribe ticker 'PF_*' -f csv -o tickers.csv.gz
+        kfws subscribe ticker 'PF_*' -o tickers.csv.gz
 
         kfws subscribe book,trade 'PF_*' -o nats://localhost:4222/kraken
 
@@ -249,7 +250,16 @@ async def _run(plan: Plan, key: Credentials | None, env: Env, talk: Talk) -> Non
             venue = await stack.enter_async_context(serve(SimOptions(compression=plan.compression)))
             url, header = venue.url, header | {"simulated": True, "seed": 1}
             talk.say("warning", "simulated", "simulated market data: --env sim, not the venue")
-        run = Run(plan, outlets, talk, header=header, fault=listed.fault)
+        unseen = env.stderr_is_terminal and all(output.path for output in plan.outputs)
+        run = Run(
+            plan,
+            outlets,
+            talk,
+            header=header,
+            fault=listed.fault,
+            learn=partial(_looked_up, listed),
+            progress=env.stderr.draw if unseen and talk.is_for_people else None,
+        )
         source: Source
         if plan.jetstream.source is not None:
             source = stream = _from_stream(plan.jetstream.source, plan, env)
@@ -294,24 +304,34 @@ def _shared(plan: Plan) -> Plan:
 async def _explained(
     error: Refused, refused: list[events.Refused], listed: ProductsList
 ) -> Refused:
-    """The same refusal with ids that look like those that the venue does not know.
-
-    The run is over, so the venue's list may be fetched; the error stays as it is without one.
-    """
+    """The same refusal with ids that look like those that the venue does not know; the error as it
+    is where there is no list."""
     from kfws.cli.narrator import is_unknown
-    from kfws.errors import KfwsError, Refused
+    from kfws.errors import Refused
 
-    if not all(map(is_unknown, refused)):
-        return error
-    try:
-        products = listed.at_hand() or await listed.get(timeout_s=FETCH_AFTER_REFUSAL_S)
-    except KfwsError:
+    products = await _looked_up(listed) if all(map(is_unknown, refused)) else None
+    if products is None:
         return error
     faults = [*dict.fromkeys(products.fault(each.product or "") for each in refused)]
     if not all(faults) or not faults:
         return error
     more = f"; and {len(faults) - 3} more" if len(faults) > 3 else ""
     return Refused("; ".join(faults[:3]) + more, hint="`kfws products` lists them")
+
+
+async def _looked_up(listed: ProductsList) -> products_cache.Products | None:
+    """The list at hand, else the venue's: after a refusal it is asked, if it answers soon."""
+    import asyncio
+
+    from kfws.errors import KfwsError
+    from kfws.rest import load
+
+    try:
+        if listed.at_hand() is None:
+            await asyncio.to_thread(load)  # a stream may be going on
+        return listed.at_hand() or await listed.get(timeout_s=FETCH_AFTER_REFUSAL_S)
+    except KfwsError:
+        return None
 
 
 def _source(plan: Plan, url: str, key: Credentials | None, env: Env) -> Source:

@@ -100,7 +100,7 @@ def _doubts(tape: Tape) -> Iterator[str]:
     """What is odd about a file though nothing that was written is missing."""
     if tape.is_torn:
         what = (
-            f"its last {tape.torn_bytes} bytes are no whole line"
+            f"it ends with {_count(tape.torn_bytes, 'byte')} of an unfinished line"
             if tape.torn_bytes
             else ("it ends within a compressed frame")
         )
