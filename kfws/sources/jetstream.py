@@ -201,10 +201,10 @@ class FromJetStream:
         inbox = client.new_inbox()
         await client.subscribe(inbox, cb=self._arrive)
         ask = f"$JS.API.CONSUMER.MSG.NEXT.{self._door.address.stream}.{consumer.name}"
-        self._heard_at = _now()
         while True:
             if self._asked <= 0:
                 self._asked = PULL
+                self._heard_at = _now()  # a slow reader of ours is no silence of the server
                 wish = {"batch": PULL, "expires": round(PULL_S * 1e9)}
                 await client.publish(ask, json.dumps(wish).encode(), inbox)
             await self._until_news()

@@ -12,6 +12,7 @@ from typing import Any
 
 import nats
 import pytest
+import trustme
 from nats.js.api import StreamConfig
 
 from kfws.errors import DiskFull, InUse, OutputError, Unreachable, Unwelcome, UsageError
@@ -339,3 +340,32 @@ async def test_a_server_without_jetstream_is_named(server: NatsServer, tmp_path:
     server.start()
     with pytest.raises(OutputError, match="has no JetStream"):
         await an_outlet(server, tmp_path, Told()).open()
+
+
+async def test_tls_is_checked_against_the_authority_that_is_named(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(
+        tmp_path / "server.pem"
+    )
+    pem = tmp_path / "server.pem"
+    with nats_server(
+        tmp_path / "server", f'tls {{ cert_file: "{pem}", key_file: "{pem}" }}'
+    ) as server:
+        address = Address.of(server.address.replace("nats://", "tls://"))
+        spool = Spool(tmp_path / "west.ndjson", 1_000_000)
+        names = Names("kraken", "sim", "west")
+        for ca_file, works in ((None, False), (str(tmp_path / "ca.pem"), True)):
+            outlet = JetStreamOutlet(
+                Door(address, ca_file=ca_file), names, spool, (told := Told()).say, full_bytes=1_000
+            )
+            if not works:
+                with pytest.raises(Unreachable, match="TLS failed"):
+                    await outlet.open()
+                continue
+            await outlet.open()
+            outlet.write(deltas(1, 3))
+            await outlet.flush()
+            outlet.close()
+            await outlet.leave()
+            assert told.facts["acknowledged"] == 3

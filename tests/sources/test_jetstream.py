@@ -227,3 +227,39 @@ async def test_a_stream_that_is_not_there_is_named(server: NatsServer) -> None:
     async with reading(server) as one:
         with pytest.raises(Unreachable, match="there is no stream kraken"):
             await one.begin()
+
+
+def tickers(first_ns: int, count: int) -> list[Data]:
+    """One a second."""
+    text = '{"feed":"ticker","product_id":"PF_XBTUSD","time":%d}'
+    moments = [first_ns + n * 1_000_000_000 for n in range(count)]
+    return [
+        Data(
+            (text % (at_ns // 1_000_000)).encode(),
+            at_ns,
+            "ticker",
+            "delta",
+            "PF_XBTUSD",
+            None,
+            at_ns // 1_000_000,
+        )
+        for at_ns in moments
+    ]
+
+
+async def test_a_feed_without_numbers_goes_over_to_the_other_recorder(server: NatsServer) -> None:
+    start_ns = 1_790_360_004_000_000_000
+    both = tickers(start_ns, 3)
+    for each in both:  # side by side
+        await publish(server, [each], "west")
+        await publish(server, [each], "east")
+    later = tickers(start_ns + 3_000_000_000, 5)
+    await publish(server, later, "east")
+    async with reading(server, "ticker", from_seq=1) as one:
+        await one.begin()
+        while later[-1].payload not in [x.payload for x in one.came if type(x) is Data]:
+            one.came += await anext(one.batches)
+    found = [each.payload for each in one.came if type(each) is Data]
+    assert found == [each.payload for each in (*both, *later)]
+    gaps = [each for each in one.came if isinstance(each, Gap)]
+    assert [(each.cause, each.missing) for each in gaps] == [("takeover", None)]
