@@ -6,6 +6,7 @@ Only the jetstream rooms import nats-py, which is an extra.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import ssl
 from collections.abc import Awaitable, Callable
@@ -98,6 +99,7 @@ async def _dial(
     errors = _Errors()
     options: dict[str, Any] = {}
     if server.startswith("tls://"):
+        logging.getLogger("asyncio").addFilter(_is_news)
         options["tls"] = ssl.create_default_context(cafile=door.ca_file)
     try:
         async with asyncio.timeout(DIAL_S):
@@ -133,6 +135,11 @@ async def hang_up(client: Client) -> None:
     await asyncio.sleep(0)
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """asyncio says on stderr, at each end of a connection with TLS, what nobody can act on."""
+    return not record.getMessage().startswith("returning true from eof_received()")
+
+
 class _Errors:
     """nats-py tells of errors here, and by itself dials a server that is away again and again.
 
@@ -154,6 +161,7 @@ def _unwelcome(server: str) -> Unwelcome:
 
 def _fault(server: str, exc: BaseException) -> KfwsError:
     text = str(exc).strip() or type(exc).__name__
+    hint = "start it, or look at the address"
     lower = text.lower()
     if isinstance(exc, nats.errors.AuthorizationError) or "authorization" in lower:
         return Unwelcome(
@@ -164,11 +172,10 @@ def _fault(server: str, exc: BaseException) -> KfwsError:
         text = "no answer"
     elif isinstance(exc, ssl.SSLError):
         text = f"TLS failed ({exc.reason or 'no reason given'})"
+        hint = "--ca-file names the authority that its certificate is from"
     elif isinstance(exc, OSError) and exc.errno:
         text = os.strerror(exc.errno).lower()
-    return Unreachable(
-        f"{server} cannot be reached: {text}", hint="start it, or look at the address"
-    )
+    return Unreachable(f"{server} cannot be reached: {text}", hint=hint)
 
 
 async def open_stream(
