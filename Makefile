@@ -58,13 +58,8 @@ pictures: .venv/dev.stamp ## draw the pictures of the README into docs
 docs: .venv/dev.stamp ## write docs/api.md from the docstrings
 	@$(BIN)/python -m tests.api_reference
 
-# zsh wants #compdef on the first line, where typer leaves an empty one.
-completions: .venv/kfws.stamp ## write the completions of bash, zsh and fish
-	@mkdir -p completions
-	@for shell in bash zsh fish; do \
-		script=$$(_KFWS_COMPLETE=source_$$shell $(BIN)/kfws) || exit 1; \
-		printf '%s\n' "$$script" | sed '/./,$$!d' > completions/kfws.$$shell; \
-	done
+completions: .venv/dev.stamp ## write the completions of bash, zsh and fish
+	@$(BIN)/python -m tests.completions
 
 dist: .venv/dev.stamp ## build wheel and sdist, install the wheel elsewhere and run it
 	@$(PIP) install --quiet build >&2

@@ -53,6 +53,9 @@ def test_the_wheel_holds_the_package_its_types_and_its_products() -> None:
     names = set(zipfile.ZipFile(built("kfws-*.whl")).namelist())
     assert {"kfws/py.typed", "kfws/sim/products.json", "kfws/cli/app.py"} <= names
     assert any(name.endswith("licenses/LICENSE") for name in names)
+    for place in ("bash-completion/completions/kfws", "zsh/site-functions/_kfws"):
+        assert any(name.endswith(f".data/data/share/{place}") for name in names)
+    assert any(name.endswith("share/fish/vendor_completions.d/kfws.fish") for name in names)
     assert {name.split("/")[0].split("-")[0] for name in names} == {"kfws"}
 
 

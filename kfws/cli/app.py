@@ -10,6 +10,7 @@ import typer
 
 from kfws import __version__
 from kfws.cli.commands.book import book
+from kfws.cli.commands.config import config
 from kfws.cli.commands.convert import convert
 from kfws.cli.commands.feeds import feeds
 from kfws.cli.commands.merge import merge
@@ -21,7 +22,8 @@ from kfws.cli.commands.subscribe import subscribe
 from kfws.cli.commands.verify import verify
 from kfws.cli.env import CLOSED, Env, unwritable
 from kfws.cli.exits import ExitStatus, status_of
-from kfws.errors import KfwsError
+from kfws.cli.settings import Command, origin_of
+from kfws.errors import KfwsError, UsageError
 
 __all__ = ["app", "main", "run"]
 
@@ -37,16 +39,17 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(subscribe)
-app.command()(book)
-app.command()(replay)
-app.command()(feeds)
-app.command()(products)
-app.command()(sim)
-app.command()(verify)
-app.command()(merge)
-app.command()(convert)
-app.command()(request)
+app.command(cls=Command)(subscribe)
+app.command(cls=Command)(book)
+app.command(cls=Command)(replay)
+app.command(cls=Command)(feeds)
+app.command(cls=Command)(products)
+app.command(cls=Command)(sim)
+app.command(cls=Command)(verify)
+app.command(cls=Command)(merge)
+app.command(cls=Command)(convert)
+app.command(cls=Command)(request)
+app.add_typer(config, name="config")
 
 
 def _print_version(context: typer.Context, wanted: bool) -> None:
@@ -86,7 +89,7 @@ def run(args: list[str], env: Env) -> int:
         status = app(args, obj=env, prog_name="kfws", standalone_mode=False)
         return status if isinstance(status, int) else ExitStatus.OK
     except KfwsError as exc:
-        env.explain(exc)
+        env.explain(_with_origin(exc, env))
         return status_of(exc)
     except (KeyboardInterrupt, typer.Abort):
         return ExitStatus.INTERRUPT
@@ -107,14 +110,19 @@ def run(args: list[str], env: Env) -> int:
         if usage is None:
             env.explain_bug(exc)
             return ExitStatus.BUG
-        env.explain(usage)
+        env.explain(_with_origin(usage, env))
         return ExitStatus.USAGE
+
+
+def _with_origin(error: KfwsError, env: Env) -> KfwsError:
+    """What was wrong may stand in a variable or a file that the user does not think of."""
+    if isinstance(error, UsageError) and (origin := origin_of(error.message, env.settings)):
+        error.hint = f"{origin}; {error.hint}" if error.hint else origin
+    return error
 
 
 def _usage_error(exc: Any, args: list[str]) -> KfwsError | None:
     """The parser's error as one of ours; its classes are private to typer."""
-    from kfws.errors import UsageError
-
     if not hasattr(exc, "format_message"):
         return None
     context = getattr(exc, "ctx", None)

@@ -7,7 +7,7 @@ import typer
 from kfws.cli.choices import VenueName
 from kfws.cli.env import Env
 
-__all__ = ["product_ids"]
+__all__ = ["commands", "feed_names", "field_names", "product_ids", "sort_titles"]
 
 
 def product_ids(context: typer.Context, incomplete: str) -> list[str]:
@@ -23,8 +23,52 @@ def product_ids(context: typer.Context, incomplete: str) -> list[str]:
         products = kept(kept_at(env.cache, venue))
     except ValueError:
         return []
-    before, comma, begun = incomplete.rpartition(",")
     ids = products.tradeable if products else ()
-    return [
-        f"{before}{comma}{each}" for each in ids if each.startswith(begun) and is_well_formed(each)
-    ]
+    return _going_on(incomplete, [each for each in ids if is_well_formed(each)])
+
+
+def feed_names(context: typer.Context, incomplete: str) -> list[str]:
+    """Feeds, behind a last comma too; in kebab-case for who began so."""
+    from kfws.protocol.feeds import FEEDS
+
+    kebab = "-" in incomplete
+    return _going_on(incomplete, [name.replace("_", "-") if kebab else name for name in FEEDS])
+
+
+def field_names(context: typer.Context, incomplete: str) -> list[str]:
+    """Columns of the feeds that were typed."""
+    from kfws.sinks.columns import csv_columns
+
+    names = [name for feed in _feeds(context) for name in csv_columns(feed)]
+    return _going_on(incomplete, [*dict.fromkeys(names)])
+
+
+def sort_titles(context: typer.Context, incomplete: str) -> list[str]:
+    """Titles that the rows of a live table can be ordered by."""
+    from kfws.sinks.columns import BOARD
+
+    minus = "-" if incomplete.startswith("-") else ""
+    titles = [column.title.lower() for feed in _feeds(context) for column in BOARD.get(feed, ())]
+    offered = [f"{minus}{title}" for title in dict.fromkeys(titles) if title.isalnum()]
+    return [each for each in offered if each.startswith(incomplete)]
+
+
+def commands(context: typer.Context, incomplete: str) -> list[str]:
+    """Commands that settings may be shown of."""
+    known: dict[str, object] = context.find_root().command.commands  # type: ignore[attr-defined]
+    names = [name for name, each in known.items() if not hasattr(each, "commands")]
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def _feeds(context: typer.Context) -> list[str]:
+    """Those of the command; in the order typed."""
+    from kfws.protocol.feeds import FEEDS, spelled
+
+    typed = context.params.get("feeds") or ("book" if context.info_name == "book" else "")
+    return [feed for feed in map(spelled, typed.split(",")) if feed in FEEDS]
+
+
+def _going_on(incomplete: str, names: list[str]) -> list[str]:
+    """Those that go on from what stands behind the last comma."""
+    before, comma, begun = incomplete.rpartition(",")
+    return [f"{before}{comma}{each}" for each in names if each.startswith(begun)]

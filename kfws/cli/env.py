@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from kfws.cli.choices import Color, LogFormat, VenueName
     from kfws.cli.plan import Plan
+    from kfws.cli.settings import Setting
     from kfws.cli.talk import Level, Talk
     from kfws.errors import KfwsError, OutputError
     from kfws.protocol.auth import Credentials
@@ -139,8 +140,12 @@ class Env:
     is_debug: bool = False
     cache_folder: Path | None = None
     """Where lists are kept; None: where the system has it."""
+    config_folder: Path | None = None
+    """Where keys are kept; None: where the system has it."""
     args: Sequence[str] = ()
     """What was typed behind the program's name."""
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+    """What stands in for options that were not typed."""
 
     @classmethod
     def of_process(cls) -> Env:
@@ -203,6 +208,15 @@ class Env:
         return self.environ.get("KFWS_NATS_TOKEN") or None
 
     @property
+    def config(self) -> Path:
+        """The user's folder of what is ours and lasts; it may not be there."""
+        if self.config_folder is not None:
+            return self.config_folder
+        from platformdirs import user_config_path
+
+        return user_config_path("kfws")
+
+    @property
     def can_draw(self) -> bool:
         """Whether stdout is a terminal that a picture can be drawn on."""
         dumb = self.environ.get("TERM", "") in ("", "dumb")
@@ -212,6 +226,15 @@ class Env:
     def has_keys(self) -> bool:
         """Whether somebody at a terminal types, and sees what comes of it."""
         return self.stdin_is_terminal and self.stdout_is_terminal
+
+    @property
+    def has_controlling_terminal(self) -> bool:
+        """Whether SIGHUP means that the terminal is gone. To be asked early: then it is gone."""
+        try:
+            os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+        except (OSError, AttributeError):  # none, or Windows
+            return False
+        return True
 
     @property
     def talks_on_stdout(self) -> bool:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from kfws.cli.choices import Color, Format, LogFormat, LoopName, OnDiskFull, OnFull, VenueName
+from kfws.cli.complete import field_names, sort_titles
 
 __all__ = [
     "SELECT",
@@ -36,6 +37,7 @@ __all__ = [
     "Keep",
     "LogFormatOption",
     "LoopOption",
+    "Metrics",
     "NatsCreds",
     "OnDiskFullOption",
     "OnFullOption",
@@ -342,6 +344,7 @@ Fields = Annotated[
         "--fields",
         metavar="A,B",
         help="Just these columns (csv, table) or keys (ndjson, json).",
+        autocompletion=field_names,
         rich_help_panel=_OUTPUT,
     ),
 ]
@@ -352,6 +355,7 @@ Sort = Annotated[
         metavar="COLUMN",
         help="Order the rows of a live table by a column, e.g. change; -change: the greatest "
         "first. (default: as asked for)",
+        autocompletion=sort_titles,
         rich_help_panel=_OUTPUT,
         show_default=False,
     ),
@@ -478,6 +482,17 @@ Stats = Annotated[
         metavar="TIME",
         help="Say how it goes every so often, e.g. 10s: rate, delay, gaps, buffer; with "
         "--events in the stream.",
+        rich_help_panel=_TALK,
+        show_default=False,
+    ),
+]
+Metrics = Annotated[
+    str | None,
+    typer.Option(
+        "--metrics",
+        metavar="[HOST:]PORT",
+        help="Answer http://HOST:PORT/metrics for Prometheus; without a host on this machine "
+        "alone. Port 0: any free one, told with -v.",
         rich_help_panel=_TALK,
         show_default=False,
     ),

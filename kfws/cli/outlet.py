@@ -306,6 +306,7 @@ class FileOutlet:
         self._progress: asyncio.Future[None] | None = None
         self._fault: Exception | None = None
         self._is_closed = False
+        self._wants_reopening = False
         self._parcels: SimpleQueue[tuple[list[Event], int] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._record, name=self.name, daemon=True)
         self._thread.start()
@@ -342,6 +343,11 @@ class FileOutlet:
             self._timer = None
         self._parcels.put((self._batch, self._weight))
         self._batch, self._weight = [], 0
+
+    def reopen(self) -> None:
+        """Files that were moved away are completed, and have successors under their names."""
+        self._wants_reopening = True
+        self._hand_over()
 
     def sync(self, now_ns: int) -> None:
         """The thread keeps its own time; here it is found out what went wrong meanwhile."""
@@ -412,6 +418,9 @@ class FileOutlet:
         if parcel is not None:
             events, weight = parcel
             self._shelf.write(events, time.time_ns())
+            if self._wants_reopening:
+                self._wants_reopening = False
+                self._shelf.reopen(time.time_ns())
             self._loop.call_soon_threadsafe(self._have_written, weight)
         return parcel is not None
 

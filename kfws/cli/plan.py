@@ -13,7 +13,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from kfws.cli.choices import Color, Format, LoopName, OnDiskFull, OnFull, VenueName
 from kfws.cli.jetstream import JetStream, TypedJetStream, check_jetstream
-from kfws.cli.quantities import duration_s, size_bytes, time_or_size
+from kfws.cli.quantities import address, duration_s, size_bytes, time_or_size
 from kfws.cli.where import Expression, parse
 from kfws.errors import UsageError
 from kfws.products_cache import Products, tick_size
@@ -104,6 +104,7 @@ class Typed:
     coalesce: str | None = None
     loop: LoopName = LoopName.auto
     stats: str | None = None
+    metrics: str | None = None
     look: TypedLook | None = None
     jetstream: TypedJetStream | None = None
     """None: of a command that knows no streams."""
@@ -193,6 +194,8 @@ class Plan:
     coalesce_s: float
     loop: LoopName
     stats_s: float | None
+    metrics: tuple[str, int] | None = None
+    """Host and port where they are to be had."""
     jetstream: JetStream = field(default_factory=JetStream)
     look: Look | None = None
     """For lines about books, not their messages."""
@@ -284,6 +287,7 @@ def make_plan(typed: Typed, *, stdout_is_terminal: bool, read_text: Callable[[st
         coalesce_s=duration_s(typed.coalesce) if typed.coalesce is not None else 0.0,
         loop=typed.loop,
         stats_s=duration_s(typed.stats) if typed.stats is not None else None,
+        metrics=address(typed.metrics) if typed.metrics is not None else None,
         look=_look(typed.look),
         jetstream=_jetstream(typed, feeds, outputs, read_text),
         warnings=_warnings(typed, feeds, outputs, ours),

@@ -10,6 +10,7 @@ from typing import NoReturn
 from kfws.errors import UsageError
 
 __all__ = [
+    "address",
     "age",
     "duration_s",
     "moment_ms",
@@ -24,6 +25,7 @@ _POWERS = {"": 0.0, "k": 1.0, "m": 2.0, "g": 3.0, "t": 4.0}
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
+_HOST = re.compile(r"[\w.-]*|\[[0-9A-Fa-f:.]+\]", re.ASCII)
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 _PART = re.compile(rf"({_NUMBER})(ms|s|m|h|d)")
 _DURATION = re.compile(rf"(?:{_NUMBER}(?:ms|s|m|h|d))+")
@@ -100,6 +102,15 @@ def _time_of_day(text: str, start: datetime) -> datetime | None:
     except ValueError:
         return None
     return datetime.combine(start.date() - timedelta(days=1), at, at.tzinfo or UTC)
+
+
+def address(typed: str) -> tuple[str, int]:
+    """Host and port of ``HOST:PORT``, ``[::1]:PORT``, ``:PORT`` or ``PORT``; without a host it is
+    this machine alone. Else UsageError."""
+    host, _, port = typed.strip().rpartition(":")
+    if not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535 or not _HOST.fullmatch(host):
+        _refuse(typed, "an address to listen at", "127.0.0.1:9464 or 9464")
+    return host.strip("[]") or "127.0.0.1", int(port)
 
 
 def size_bytes(typed: str) -> int:

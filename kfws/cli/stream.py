@@ -49,6 +49,8 @@ LOOK_EVERY_S = 1.0
 STUCK_AFTER = 5
 # As often as an eye can follow.
 DRAW_EVERY_S = 0.1
+# What can go wrong at an output while the run goes on, by the code that it is said with.
+OUTPUT_ERRORS = ("reader-left", "slow-reader", "disk-full", "not-deleted")
 PROGRESS_EVERY_S = 0.2
 # What is held back when a signal comes gets this long; then the connection is closed (0.4 s).
 FLUSH_ON_SIGNAL_S = 0.25
@@ -91,6 +93,7 @@ class Run:
 
     ``fault`` says what is wrong with a product id, or nothing where it does not know, and
     ``learn`` has it know more, once and in its own time: the stream does not wait for it.
+    ``reopens``: SIGHUP means to open files anew, not to leave.
     ``now_ns`` is the clock of what comes: a tape's, when one is played.
     ``progress`` shows how far it is, where nothing else does.
     """
@@ -103,6 +106,7 @@ class Run:
         *,
         header: dict[str, Any],
         fault: Callable[[str], str] = lambda _: "",
+        reopens: bool = False,
         learn: Callable[[], Awaitable[object]] | None = None,
         now_ns: Callable[[], int] = time.time_ns,
         progress: Callable[[str], None] | None = None,
@@ -110,6 +114,7 @@ class Run:
     ) -> None:
         self._plan = plan
         self._now_ns = now_ns
+        self._reopens = reopens
         self._outlets = list(outlets)
         self._drawn = [outlet for _, outlet in outlets if isinstance(outlet, Drawn)]
         self._failed: list[tuple[Outlet, OutputError]] = []
@@ -139,6 +144,11 @@ class Run:
         self._left = plan.count
         self._matched = False
         self._totals = Totals()
+        self._started_wall = time.time()
+        # By feed and product; only where somebody may ask.
+        self._heard_at: dict[tuple[str, str | None], float] | None = None
+        if plan.metrics is not None:
+            self._heard_at = dict.fromkeys(plan.subscriptions, self._started_at)
 
     def _book_lines(self) -> BookLines | None:
         """Where somebody gets lines about books, or they are counted or looked at."""
@@ -247,6 +257,9 @@ class Run:
         if messages:
             self._last_at = self._loop.time()
             self._totals.passed_on(messages)
+            if self._heard_at is not None:
+                heard = [(each.feed, each.product) for each in messages]
+                self._heard_at |= dict.fromkeys(heard, self._last_at)
         if len(messages) < len(events):
             self._look_at(events)
         self._write(events, chosen, came)
@@ -333,6 +346,21 @@ class Run:
             if output.is_tape or name != "header":
                 self._put(outlet, report)
         self._raise_failure()
+
+    def metrics(self, source: Source) -> str:
+        """How the run stands, as a page for Prometheus."""
+        from kfws.cli.metrics import Standing, exposition
+
+        now, told = self._loop.time(), self._talk.told
+        heard_at = self._heard_at or {}
+        standing = Standing(
+            started_at=self._started_wall,
+            buffered=source.buffered,
+            pending={outlet.name: outlet.pending for _, outlet in self._outlets},
+            output_errors={"failed": len(self._failed)} | {k: told[k] for k in OUTPUT_ERRORS},
+            ages_s={(feed, product or ""): now - at for (feed, product), at in heard_at.items()},
+        )
+        return exposition(self._totals, standing)
 
     @property
     def _duration_s(self) -> float:
@@ -450,12 +478,23 @@ class Run:
     def _take_signals(self) -> None:
         for each in leaving_signals():
             try:
-                self._loop.add_signal_handler(each, self._end, Interrupted(each))
+                if self._reopens and each.name == "SIGHUP":
+                    self._loop.add_signal_handler(each, self._reopen)
+                else:
+                    self._loop.add_signal_handler(each, self._end, Interrupted(each))
             except NotImplementedError:  # Windows
                 signal.signal(each, self._on_signal)
 
         if self._drawn and signal.getsignal(signal.SIGTSTP) is signal.SIG_DFL:
             self._loop.add_signal_handler(signal.SIGTSTP, self._suspend)
+
+    def _reopen(self) -> None:
+        """SIGHUP where no terminal could hang up: log rotation, ``systemctl reload``."""
+        files = [outlet for _, outlet in self._outlets if isinstance(outlet, FileOutlet)]
+        for outlet in files:
+            outlet.reopen()
+        what = ", ".join(outlet.name for outlet in files) or "there are no files to open anew"
+        self._talk.say("info", "hangup", f"SIGHUP: {what}")
 
     def _suspend(self) -> None:
         """Ctrl-Z: the terminal is given back first; the next drawing takes it again."""

@@ -36,6 +36,8 @@ class Talk:
         self._least = _LEVELS.index(least)
         self._as_json = as_json
         self._said: Counter[tuple[str, str]] = Counter()
+        self.told: Counter[str] = Counter()
+        """How often each code was said, loud enough to be heard or not."""
 
     def through(self, write: Callable[[str], None] | None) -> None:
         """Hands lines to somebody who shows them on the terminal that stderr is; None: no more."""
@@ -43,6 +45,7 @@ class Talk:
 
     def say(self, level: Level, code: str, message: str, *, hint: str = "", **facts: Any) -> None:
         """One line, if the level is loud enough. ``code`` is one word for machines."""
+        self.told[code] += 1
         if _LEVELS.index(level) < self._least:
             return
         if self._as_json:

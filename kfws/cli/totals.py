@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from kfws.cli.quantities import size_text
 from kfws.protocol.delays import Delays
-from kfws.protocol.events import Broken, Data, Duplicate, Event, Gap, Opened, Refused, Restart
+from kfws.protocol.events import (
+    Broken,
+    Closed,
+    Data,
+    Duplicate,
+    Event,
+    Gap,
+    Opened,
+    Redial,
+    Refused,
+    Restart,
+)
 
-__all__ = ["Totals", "stats_in_words"]
+__all__ = ["DELAY_BOUNDS_MS", "Totals", "stats_in_words"]
+
+DELAY_BOUNDS_MS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+"""Upper ends of the classes that delays are counted in; there is one more above the last."""
 
 
 class _Mark(NamedTuple):
@@ -27,6 +42,10 @@ class Totals:
         self.messages = 0
         self.bytes = 0
         self.connections = 0
+        self.closed = 0
+        self.reconnects = 0
+        self._lost = 0
+        """Connections that were lost and do not stand again."""
         self.gaps = 0
         self.missing = 0
         self.healed = 0
@@ -36,6 +55,8 @@ class Totals:
         self.dropped = 0
         self.broken = 0
         self.refused = 0
+        self.delay_counts = [0] * (len(DELAY_BOUNDS_MS) + 1)
+        self.delay_sum_ms = 0
         self._delays = Delays()
         self._since = _Mark()
         self._recent = Delays()
@@ -51,6 +72,8 @@ class Totals:
             delay_ms = last.received_ns // 1_000_000 - last.venue_ms
             self._delays.add(delay_ms)
             self._recent.add(delay_ms)
+            self.delay_counts[bisect_left(DELAY_BOUNDS_MS, delay_ms)] += 1
+            self.delay_sum_ms += delay_ms
 
     @property
     def anything(self) -> bool:
@@ -62,6 +85,12 @@ class Totals:
         match event:
             case Opened():
                 self.connections += 1
+                self.reconnects += self._lost > 0
+                self._lost = max(0, self._lost - 1)
+            case Redial(connection=lost):
+                self._lost += lost > 0
+            case Closed():
+                self.closed += 1
             case Gap():
                 self.gaps += 1
                 if event.healed:

@@ -75,6 +75,18 @@ class FileSink:
         """Bytes on disk; what a compressor holds back comes later."""
         return self._end
 
+    @property
+    def was_moved(self) -> bool:
+        """Whether the file is no more what its name stands for."""
+        if self._descriptor < 0 or not self._is_regular:
+            return False
+        try:
+            return not os.path.samestat(os.fstat(self._descriptor), self.path.stat())
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False  # nobody can say
+
     # ── opening ──
 
     def open(self) -> None:

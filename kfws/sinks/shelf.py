@@ -115,6 +115,12 @@ class Shelf:
                 volume.try_again(now_ns)
             self._prune_if_due(now_ns)
 
+    def reopen(self, now_ns: int) -> None:
+        """Goes on in new files where the old ones were moved away; all where they rotate."""
+        for volume in self._volumes.values():
+            if volume.reopen(now_ns) and not self._keeping.splits:
+                volume.begin(now_ns)
+
     @property
     def _sync_at_ns(self) -> int | None:
         """A tenth of the time is left for what is on its way to us, and for the disk."""

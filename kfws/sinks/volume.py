@@ -267,6 +267,20 @@ class Volume:
             self._put(bytes(self._encoder.encode([end])), (), now_ns)
         return self._complete()
 
+    def reopen(self, now_ns: int) -> bool:
+        """Whether the file ends here since it was moved or deleted, or is one of a rotation; what
+        comes next goes to a new one under the name that it had."""
+        if self._path is None or not (self._keeping.rotates or self._was_moved(self._path)):
+            return False
+        if self._file is None and not self._keeping.rotates:
+            # It rests, and whatever took its place is not ours to end.
+            self._path, self.has_begun = None, False
+            return True
+        return self.finish(now_ns)
+
+    def _was_moved(self, path: Path) -> bool:
+        return self._file.was_moved if self._file is not None else not path.exists()
+
     def _complete(self) -> bool:
         if self._want is not None or not self._attempt(self._close):
             if self._want is not None:

@@ -81,11 +81,12 @@ def run(
     environ: Mapping[str, str] | None = None,
     terminal: bool = False,
     cache: Path = NOWHERE,
+    config: Path = NOWHERE,
 ) -> Done:
     """Runs the program to its end; ``terminal``: it takes its stdout for one."""
     out, err = Collected(), Collected()
     try:
-        status = _run(args, out.writer, err.writer, environ or {}, terminal, cache)
+        status = _run(args, out.writer, err.writer, environ or {}, terminal, cache, config)
     finally:
         out.close()
         err.close()
@@ -109,6 +110,7 @@ def _run(
     environ: Mapping[str, str],
     terminal: bool,
     cache: Path = NOWHERE,
+    config: Path = NOWHERE,
 ) -> int:
     with signals_kept():
         env = Env(
@@ -117,6 +119,7 @@ def _run(
             stderr=LineWriter(stderr),
             stdout_is_terminal=terminal,
             cache_folder=cache,
+            config_folder=config,
         )
         return run_program(list(args), env)
 

@@ -22,7 +22,7 @@ def environment(**more: str) -> dict[str, str]:
         if not name.startswith(("KFWS_", "KRAKEN_")) and name.lower() not in _PROXIES
     }
     # Lists that the developer keeps are none of a test's affair either.
-    return kept | {"XDG_CACHE_HOME": os.devnull} | more
+    return kept | {"XDG_CACHE_HOME": os.devnull, "XDG_CONFIG_HOME": os.devnull} | more
 
 
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "socks_proxy", "wss_proxy", "ws_proxy")
@@ -54,6 +54,15 @@ def start(
         env=more.pop("env", None) or environment(),
         **more,
     )
+
+
+ON_TERMINAL = (
+    sys.executable,
+    "-c",
+    "import os, sys\n"
+    "os.setsid(); os.open(sys.argv[1], os.O_RDWR); os.execv(sys.argv[2], sys.argv[2:])",
+)
+"""A program in a session of its own whose controlling terminal is the first argument."""
 
 
 def end(program: subprocess.Popen[str], signum: signal.Signals) -> tuple[str, int]:

@@ -124,3 +124,36 @@ def test_bash_itself_completes(cache: Path, tmp_path: Path) -> None:
         check=False,
     )
     assert (done.stdout, done.stderr) == ("FF_XBTUSD_261127 FF_XBTUSD_261225\n", "")
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("kfws sub", ["subscribe"]),
+        ("kfws subscribe tra", ["trade"]),
+        ("kfws subscribe ticker,tra", ["ticker,trade"]),
+        ("kfws subscribe open-", ["open-positions", "open-orders", "open-orders-verbose"]),
+        ("kfws replay --feed fil", ["fills"]),
+        ("kfws subscribe --on-full ", ["block", "drop-oldest", "exit"]),
+        ("kfws subscribe --metr", ["--metrics"]),
+        ("kfws subscribe ticker --fields las", ["last"]),
+        ("kfws subscribe ticker --fields last,ind", ["last,index"]),
+        ("kfws book PF_XBTUSD --fields ti", ["timestamp", "tickSize"]),
+        ("kfws subscribe ticker --sort la", ["last"]),
+        ("kfws subscribe tikcer --fields la", []),
+        ("kfws config show pro", ["products"]),
+    ],
+)
+def test_tab_offers_what_may_stand_there(line: str, offered: list[str], cache: Path) -> None:
+    assert tab(line, cache) == offered
+
+
+def test_tab_follows_the_settings_and_is_silent_where_they_are_broken(
+    cache: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text('env = "demo"')
+    line = f"kfws subscribe --config {path} ticker PF_"
+    assert tab(line, cache) == ["PF_XBTUSD"]
+    path.write_text("evn = 1")
+    assert "PF_ETHUSD" in tab(line, cache)

@@ -10,12 +10,13 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.cli.program import KFWS, PATIENCE_S, end, environment, lines, run, start
+from tests.cli.program import KFWS, ON_TERMINAL, PATIENCE_S, end, environment, lines, run, start
 
 SIM = ("--env", "sim")
 BOOK = ("subscribe", "book", "PF_XBTUSD", *SIM)
@@ -161,13 +162,28 @@ def test_a_stdout_that_is_closed_is_said() -> None:
 # Signals
 
 
+@pytest.fixture
+def terminal() -> Iterator[str]:
+    """The name of a terminal that nobody uses."""
+    ours, theirs = os.openpty()
+    yield os.ttyname(theirs)
+    os.close(theirs)
+    os.close(ours)
+
+
 @pytest.mark.parametrize(
     ("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
 def test_a_signal_leaves_with_its_status_and_whole_lines(
-    signum: signal.Signals, status: int
+    signum: signal.Signals, status: int, terminal: str
 ) -> None:
-    program = start(*BOOK)
+    program = subprocess.Popen(
+        [*ON_TERMINAL, terminal, *KFWS, *BOOK],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
     assert program.stdout is not None
     assert program.stdout.readline()
     program.send_signal(signum)
@@ -177,6 +193,44 @@ def test_a_signal_leaves_with_its_status_and_whole_lines(
     for line in out.splitlines():
         json.loads(line)
     assert out.endswith("\n") or not out
+
+
+def until(path: Path, lines: int) -> list[dict[str, object]]:
+    """The objects of a file that is being written, once there are so many."""
+    while not path.exists() or path.read_bytes().count(b"\n") < lines:
+        time.sleep(0.02)  # the program forces to disk what it has, and says nothing
+    return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+
+def test_a_hangup_without_a_terminal_opens_files_anew(tmp_path: Path) -> None:
+    tape, moved, csv = tmp_path / "a.ndjson", tmp_path / "a.ndjson.1", tmp_path / "a.csv"
+    program = start(*BOOK, "-o", str(tape), "-o", str(csv), start_new_session=True)
+    until(tape, 8)
+    before = csv.stat().st_ino
+    tape.rename(moved)
+    program.send_signal(signal.SIGHUP)
+    until(tape, 8)
+    err, status = end(program, signal.SIGTERM)
+    assert (status, lines(err)) == (143, [])
+    first, second = until(moved, 8), until(tape, 8)
+    assert first[-1]["kfws"] == "continued"
+    assert (second[0]["kfws"], second[0]["continues"]) == ("header", "a.ndjson")
+    assert second[-1]["kfws"] == "totals"
+    assert csv.stat().st_ino == before  # where it was, and not emptied
+    assert csv.read_text().startswith("received_ns,")
+    assert run("verify", str(moved), str(tape)).returncode == 0
+
+
+def test_a_hangup_without_a_terminal_begins_the_next_file_of_a_rotation(tmp_path: Path) -> None:
+    tape = tmp_path / "{n}.ndjson"
+    program = start(*BOOK, "-o", str(tape), "--rotate", "1d", start_new_session=True)
+    until(tmp_path / "1.ndjson.open", 8)
+    program.send_signal(signal.SIGHUP)
+    until(tmp_path / "2.ndjson.open", 2)
+    err, status = end(program, signal.SIGTERM)
+    assert (status, lines(err)) == (143, [])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1.ndjson", "2.ndjson"]
+    assert until(tmp_path / "2.ndjson", 1)[0]["continues"] == "1.ndjson"
 
 
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

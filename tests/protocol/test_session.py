@@ -116,6 +116,23 @@ def test_what_was_given_up_has_no_past_when_it_is_wanted_again() -> None:
     assert session.states == {BOOK: "active"}
 
 
+@pytest.mark.parametrize(
+    ("other", "is_same"),
+    [
+        (Subscription("ticker", "pf_XBTusd"), True),
+        (Subscription("ticker", "PF_ETHUSD"), False),
+        (Subscription("book", "PF_XBTUSD"), False),
+        (Subscription("ticker"), False),
+        (Subscription("ticker", "PF_XBTUSD", quiet=True), False),
+    ],
+)
+def test_a_wish_is_the_same_in_whatever_case_its_product_is_spelled(
+    other: Subscription, is_same: bool
+) -> None:
+    assert Subscription("ticker", "PF_XBTUSD").is_same(other) is is_same
+    assert Subscription("fills").is_same(Subscription("fills"))
+
+
 def test_what_is_given_up_before_it_was_asked_for_stays_given_up() -> None:
     session = Session([TICKER])
     session.unsubscribe(TICKER)

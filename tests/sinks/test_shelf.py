@@ -657,3 +657,41 @@ def test_always_is_after_each_batch_and_never_not_before_the_end(
     assert kinds(tmp_path / "x.ndjson.zst") == there
     shelf.close(AT)
     assert kinds(tmp_path / "x.ndjson.zst") == ["1"]
+
+
+# Files that were moved away
+
+
+@pytest.mark.parametrize("suffix", ["ndjson", "ndjson.gz", "ndjson.zst"])
+def test_a_moved_file_is_completed_and_has_a_successor_of_its_name(
+    suffix: str, tmp_path: Path
+) -> None:
+    path, moved = tmp_path / f"a.{suffix}", tmp_path / f"b.{suffix}"
+    keeping = Keeping(template=Template(str(path)), is_tape=True, compression=compression_of(path))
+    shelf = Shelf(keeping, lambda feed: Ndjson(stamp=True, events=True))
+    shelf.open(AT)
+    shelf.write([HEADER, opened(), message(1)], AT)
+    shelf.reopen(AT)  # it is where it was
+    path.rename(moved)
+    shelf.write([message(2)], AT)
+    shelf.reopen(AT)
+    shelf.write([message(3), TOTALS], AT)
+    shelf.close(AT)
+    assert kinds(moved) == ["header", "opened", "1", "2", "continued"]
+    assert kinds(path) == ["header", "opened", "3", "totals"]
+
+
+def test_a_moved_csv_of_many_has_a_successor_once_there_is_more(tmp_path: Path) -> None:
+    template = Template(str(tmp_path / "{product}.csv"))
+    shelf = Shelf(Keeping(template=template), lambda feed: Csv(feed="book"))
+    shelf.open(AT)
+    shelf.write([message(1, product="PF_A"), message(2, product="PF_B")], AT)
+    for name in ("PF_A", "PF_B"):
+        (tmp_path / f"{name}.csv").rename(tmp_path / f"{name}.csv.1")
+    shelf.reopen(AT)
+    shelf.write([message(3, product="PF_A")], AT)
+    shelf.close(AT)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["PF_A.csv", "PF_A.csv.1", "PF_B.csv.1"]
+    first, second = (tmp_path / name for name in ("PF_A.csv.1", "PF_A.csv"))
+    assert first.read_text().splitlines()[0] == second.read_text().splitlines()[0]

@@ -450,6 +450,21 @@ async def test_what_is_wanted_changes_while_a_connection_stands_and_for_the_next
     assert sorted(asked[6:], key=str) == sorted([first[1], later, first[2]], key=str)
 
 
+async def test_what_is_given_up_in_another_case_is_asked_for_no_more() -> None:
+    async with loopback() as venue:
+        live = Live(Target(venue.url), [TICKER], jitter=lambda: 0.0, may_grow=True)
+        async with aclosing(live.events()) as batches:
+            async for batch in batches:
+                if any(isinstance(each, Subscribed) and not each.quiet for each in batch):
+                    live.unsubscribe(Subscription("ticker", "pf_xbtusd"))
+                    await venue.until(lambda seen: len(seen.requests) == 3)
+                    await live.hang_up()
+                if len(venue.requests) == 4:
+                    break
+    asked = [(each["event"], each["feed"], each.get("product_ids")) for each in venue.requests]
+    assert asked[2:] == [("unsubscribe", "ticker", ["PF_XBTUSD"]), ("subscribe", "heartbeat", None)]
+
+
 async def test_a_refused_key_is_no_end_where_more_may_be_wanted() -> None:
     wanted = [Subscription("fills"), TICKER]
     async with serve(SimOptions()) as venue:

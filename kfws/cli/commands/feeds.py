@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import typer
 
 from kfws.cli import options
@@ -9,7 +11,7 @@ from kfws.cli.choices import Format
 from kfws.cli.env import Env
 from kfws.cli.rows import as_csv, as_table
 
-__all__ = ["feeds"]
+__all__ = ["as_rows", "feeds"]
 
 
 def feeds(context: typer.Context, format: options.FormatOption = Format.auto) -> None:
@@ -33,9 +35,20 @@ def feeds(context: typer.Context, format: options.FormatOption = Format.auto) ->
         }
         for feed in FEEDS.values()
     ]
+    env.print(as_rows(rows, format, _table, is_terminal=env.stdout_is_terminal))
+
+
+def as_rows(
+    rows: list[dict[str, object]],
+    format: Format,
+    table: Callable[[list[dict[str, object]]], str],
+    *,
+    is_terminal: bool,
+) -> str:
+    """A short list as ``-f`` has it."""
     if format is Format.auto:
-        format = Format.table if env.stdout_is_terminal else Format.ndjson
-    env.print(_FORMATS[format](rows))
+        format = Format.table if is_terminal else Format.ndjson
+    return table(rows) if format is Format.table else _FORMATS[format](rows)
 
 
 def _table(rows: list[dict[str, object]]) -> str:
@@ -71,7 +84,6 @@ def _csv(rows: list[dict[str, object]]) -> str:
 
 
 _FORMATS = {
-    Format.table: _table,
     Format.ndjson: _ndjson,
     Format.raw: _ndjson,
     Format.json: _json,

@@ -9,6 +9,7 @@ import typer
 
 from kfws.cli import options
 from kfws.cli.choices import Color, Format, LogFormat
+from kfws.cli.complete import feed_names
 from kfws.cli.env import Env
 
 if TYPE_CHECKING:
@@ -50,7 +51,13 @@ To = Annotated[
 ]
 Feed = Annotated[
     str | None,
-    typer.Option("--feed", metavar="FEED[,FEED…]", help="Just these feeds.", rich_help_panel=_PLAY),
+    typer.Option(
+        "--feed",
+        metavar="FEED[,FEED…]",
+        help="Just these feeds.",
+        rich_help_panel=_PLAY,
+        autocompletion=feed_names,
+    ),
 ]
 Product = Annotated[
     list[str] | None,

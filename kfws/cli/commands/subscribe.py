@@ -9,7 +9,7 @@ import typer
 
 from kfws.cli import options
 from kfws.cli.choices import Color, Format, LogFormat, LoopName, OnDiskFull, OnFull
-from kfws.cli.complete import product_ids
+from kfws.cli.complete import feed_names, product_ids
 from kfws.cli.env import Env
 
 if TYPE_CHECKING:
@@ -37,7 +37,10 @@ FETCH_AFTER_REFUSAL_S = 3.0
 Feeds = Annotated[
     str,
     typer.Argument(
-        metavar="FEED[,FEED…]", help="Feeds; `kfws feeds` lists them.", show_default=False
+        metavar="FEED[,FEED…]",
+        help="Feeds; `kfws feeds` lists them.",
+        show_default=False,
+        autocompletion=feed_names,
     ),
 ]
 Products = Annotated[
@@ -106,6 +109,7 @@ def subscribe(
     until: options.Until = None,
     strict: options.Strict = False,
     stats: options.Stats = None,
+    metrics: options.Metrics = None,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
     log_format: options.LogFormatOption = LogFormat.text,
@@ -177,6 +181,7 @@ def subscribe(
             coalesce=coalesce,
             loop=loop,
             stats=stats,
+            metrics=metrics,
             jetstream=TypedJetStream(
                 spool=spool,
                 spool_size=spool_size,
@@ -257,6 +262,7 @@ async def _run(plan: Plan, key: Credentials | None, env: Env, talk: Talk) -> Non
             talk,
             header=header,
             fault=listed.fault,
+            reopens=not env.has_controlling_terminal,
             learn=partial(_looked_up, listed),
             progress=env.stderr.draw if unseen and talk.is_for_people else None,
         )
@@ -266,6 +272,12 @@ async def _run(plan: Plan, key: Credentials | None, env: Env, talk: Talk) -> Non
             stack.push_async_callback(stream.close)
         else:
             source = _source(plan, url, key, env)
+        if plan.metrics is not None:
+            from kfws.cli.metrics import serve_metrics
+
+            page = partial(run.metrics, source)
+            where = await stack.enter_async_context(serve_metrics(*plan.metrics, page))
+            talk.say("info", "metrics", f"metrics at {where}")
         try:
             await run.run(source)
         except Refused as exc:

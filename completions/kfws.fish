@@ -1,0 +1,1 @@
+complete --command kfws --no-files --arguments "(env _KFWS_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=(commandline -cp) kfws)" --condition "env _KFWS_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=is-args _TYPER_COMPLETE_ARGS=(commandline -cp) kfws"

@@ -1,0 +1,93 @@
+"""``kfws config show``: each setting, its value, and where it comes from."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+import typer
+
+from kfws.cli import options
+from kfws.cli.choices import Format
+from kfws.cli.commands.feeds import as_rows
+from kfws.cli.complete import commands
+from kfws.cli.env import Env
+from kfws.cli.rows import as_table
+from kfws.cli.settings import TYPED, Command, Setting, settable, settings
+
+__all__ = ["config"]
+
+config = typer.Typer(help="Defaults for options: what is set, and where.", no_args_is_help=True)
+
+# What may hold a secret is not shown.
+_HIDDEN = ("credentials_command", "proxy")
+
+
+@config.command(cls=Command)
+def show(
+    context: typer.Context,
+    command: Annotated[
+        str,
+        typer.Argument(metavar="[COMMAND]", help="Of which command.", autocompletion=commands),
+    ] = "subscribe",
+    format: options.FormatOption = Format.auto,
+) -> None:
+    """Show each setting of a command, its value, and where it comes from.
+
+    A flag wins over a variable (KFWS_ENV for --env), that over the file: there a profile over the
+    table of a command over the top. The file is --config, else KFWS_CONFIG, else your own
+    (~/.config/kfws/config.toml on Linux). Its keys are the names of options:
+
+        env = "demo"
+
+        [subscribe]
+        on-full = "drop-oldest"
+
+        [profiles.paper]
+        redundancy = 2
+
+    Examples:
+
+        kfws config show
+
+        kfws config show book --profile paper -f ndjson
+    """
+    from kfws.errors import UsageError
+
+    env: Env = context.obj
+    root: Any = context.find_root().command
+    known = [name for name, each in root.commands.items() if not hasattr(each, "commands")]
+    if command not in known:
+        raise UsageError(f"no command {command}", hint=f"there are {', '.join(known)}")
+    chosen = root.commands[command]
+    typed = {name: context.meta[TYPED].get(name) for name in ("config", "profile")}
+    found = settings(chosen, root, env, typed)
+    if typed["profile"] is not None:
+        found["profile"] = Setting(typed["profile"], "--profile")
+    rows: list[dict[str, object]] = []
+    for name, option in sorted(settable(chosen).items()):
+        value, origin = found.get(name, (option.default, "default"))
+        shown = _shown(name, value)
+        rows.append({"setting": name.replace("_", "-"), "value": shown, "from": origin})
+    env.print(as_rows(rows, format, _table, is_terminal=env.stdout_is_terminal))
+
+
+def _shown(name: str, value: Any) -> Any:
+    if value is not None and name in _HIDDEN:
+        return "***"
+    if isinstance(value, str) and name in ("url", "rest_url"):
+        return re.sub(r"\?.*", "?***", str(value))
+    return value
+
+
+def _table(rows: list[dict[str, object]]) -> str:
+    cells = [[str(row["setting"]), _text(row["value"]), str(row["from"])] for row in rows]
+    return as_table(("SETTING", "VALUE", "FROM"), cells)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (list, tuple)):
+        return " ".join(map(str, value))
+    return "-" if value is None else str(value)
