@@ -36,9 +36,8 @@ cover: .venv/dev.stamp ## report coverage; the protocol must have all of it
 	@$(BIN)/coverage report --show-missing --skip-covered
 	@$(BIN)/coverage report --show-missing --include='kfws/protocol/*' --fail-under=100
 
-bench: .venv/dev.stamp ## measure kfws against a plain client, and a live table
+bench: .venv/dev.stamp ## 10 min: measure kfws beside others, into docs/performance.md (ARGS='--parts start')
 	@$(BIN)/python -m tests.bench $(ARGS)
-	@$(BIN)/python -m tests.bench.board
 
 chaos: .venv/dev.stamp ## break everything, long: a table of faults (ARGS='--seeds 1 --mixes 5')
 	@$(BIN)/python -m tests.chaos $(ARGS)

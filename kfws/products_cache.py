@@ -21,7 +21,17 @@ from kfws.protocol.products import nearest
 if TYPE_CHECKING:
     from decimal import Decimal
 
-__all__ = ["Product", "Products", "decimals", "keep", "kept", "kept_at", "parse", "tick_size"]
+__all__ = [
+    "Product",
+    "Products",
+    "decimals",
+    "keep",
+    "kept",
+    "kept_at",
+    "parse",
+    "put",
+    "tick_size",
+]
 
 
 class Product(msgspec.Struct, frozen=True, gc=False):
@@ -112,7 +122,10 @@ _read_product = msgspec.json.Decoder(Product).decode
 
 def parse(body: bytes, fetched_ns: int) -> Products:
     """The list out of the venue's answer. Raises ValueError for anything else."""
-    return _products(_read_answer(body.decode()).instruments, fetched_ns)
+    try:
+        return _products(_read_answer(body.decode()).instruments, fetched_ns)
+    except RecursionError as exc:
+        raise ValueError("nested too deep") from exc
 
 
 def _products(texts: list[Raw], fetched_ns: int) -> Products:
@@ -131,20 +144,29 @@ def kept(path: Path) -> Products | None:
         found = _read_kept(path.read_text(encoding="utf-8"))
     except OSError:
         return None
+    except RecursionError as exc:
+        raise ValueError("nested too deep") from exc
     return _products(found.instruments, found.fetched_ns)
 
 
 def keep(products: Products, path: Path) -> None:
-    """Keeps the list in a file: all of it or nothing, for its owner's eyes. Raises OSError."""
+    """Keeps the list in a file, as ``put`` does. Raises OSError."""
+    content = _Kept(products.fetched_ns, [Raw(row) for _, row in products.rows])
+    put(msgspec.json.encode(content), path)
+
+
+def put(content: bytes, path: Path) -> None:
+    """Writes a file: all of it or nothing, for its owner's eyes. Raises OSError."""
     import tempfile
 
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    content = _Kept(products.fetched_ns, [Raw(row) for _, row in products.rows])
     # Two runs at once each write a file of their own (0600); the last to rename wins.
     fd, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
     try:
         with os.fdopen(fd, "wb") as file:
-            file.write(msgspec.json.encode(content))
+            file.write(content)
+            file.flush()
+            os.fsync(fd)
         Path(name).replace(path)
     except OSError:
         Path(name).unlink(missing_ok=True)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
-from kfws.errors import KfwsError, NoConnection, UsageError
+from kfws.errors import KfwsError, NoConnection, Unreachable, UsageError
 from kfws.exceptions import (
     KrakenApiLimitExceededError,
     KrakenAuthenticationError,
@@ -44,6 +44,9 @@ __all__ = ["METHODS", "Rest", "judge", "load"]
 METHODS = ("GET", "POST", "PUT", "DELETE")
 
 FORM = "application/x-www-form-urlencoded; charset=utf-8"
+
+# Decompressed; the longest that the venue has is the products list, 0.5 MB.
+LARGEST_ANSWER = 64 * 1024 * 1024
 
 # Of an answer that is no JSON, in a sentence.
 MOST_QUOTED = 200
@@ -183,7 +186,17 @@ class Rest:
 
     async def _body(self, response: aiohttp.ClientResponse, timeout_s: float) -> bytes:
         with self._in_our_words(timeout_s):
-            return await response.read()
+            body = bytearray()
+            async with response:  # let go of however this ends
+                async for piece in response.content.iter_any():
+                    body += piece
+                    if len(body) > LARGEST_ANSWER:
+                        response.close()
+                        raise Unreachable(
+                            f"{self._route.place} gave more than {LARGEST_ANSWER:,} bytes",
+                            hint="ask for less with --query",
+                        )
+            return bytes(body)
 
     def _signed(self, path: str, data: str) -> dict[str, str]:
         """The headers of an account, over data exactly as it is sent."""
@@ -281,7 +294,7 @@ def judge(status: int, text: str) -> Any:
     """What an answer holds, decoded. Raises KrakenError for what it refuses (``Rest.request``)."""
     try:
         answer = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         answer = None
     refused = answer if isinstance(answer, dict) else {}
     said = _said(refused)

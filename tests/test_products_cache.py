@@ -54,7 +54,12 @@ def test_digits_and_unknown_keys_stay_as_they_came() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"<html>", b"[]", b"{}", b'{"instruments":[{}]}', b'{"instruments":["\xff"]}']
+    "body",
+    [
+        *(b"", b"<html>", b"[]", b"{}", b'{"instruments":[{}]}', b'{"instruments":["\xff"]}'),
+        b'{"instruments":' + b"[" * 100_000,
+    ],
+    ids=lambda body: body[:20].decode(errors="replace"),
 )
 def test_what_is_no_list_is_a_value_error(body: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011  # of any kind: the caller says what it was
@@ -125,6 +130,13 @@ def test_a_list_that_cannot_be_kept_leaves_nothing_behind(tmp_path: Path) -> Non
 def test_where_nothing_is_kept_there_is_nothing(tmp_path: Path) -> None:
     assert kept(tmp_path / "list.json") is None
     assert kept(tmp_path) is None
+
+
+def test_a_kept_list_that_is_nested_too_deep_is_a_value_error(tmp_path: Path) -> None:
+    path = tmp_path / "list.json"
+    path.write_bytes(b'{"instruments":' + b"[" * 100_000)
+    with pytest.raises(ValueError, match="too deep"):
+        kept(path)
 
 
 @given(st.binary() | st.integers(0, 2000).map(lambda cut: WHOLE[:cut]))

@@ -30,7 +30,7 @@ from kfws.exceptions import (
     KrakenUnknownMethodError,
 )
 from kfws.protocol.auth import DEMO, sign_request
-from kfws.rest import Rest, judge
+from kfws.rest import LARGEST_ANSWER, Rest, judge
 from tests.frames_of import Line, lines
 
 PATH = "/derivatives/api/v3/orders"
@@ -58,12 +58,16 @@ class Venue:
     status: int = 200
     answer: str = '{"result":"success"}'
     headers: dict[str, str] = field(default_factory=dict)
+    is_compressed: bool = False
     seen: list[Seen] = field(default_factory=list)
 
     async def attend(self, request: web.BaseRequest) -> web.Response:
         body = await request.text()
         self.seen.append(Seen(request.method, request.raw_path, dict(request.headers), body))
-        return web.Response(status=self.status, text=self.answer, headers=self.headers)
+        response = web.Response(status=self.status, text=self.answer, headers=self.headers)
+        if self.is_compressed:
+            response.enable_compression(web.ContentCoding.gzip)
+        return response
 
 
 @asynccontextmanager
@@ -179,6 +183,18 @@ async def test_a_redirect_is_not_followed(rest: Rest, venue: Venue) -> None:
                 await rest.request("GET", PATH, auth=auth)
             assert caught.value.permanent
         assert not other.seen
+
+
+async def test_an_answer_that_grows_beyond_measure_is_cut_off(rest: Rest, venue: Venue) -> None:
+    venue.answer, venue.is_compressed = " " * (LARGEST_ANSWER + 1), True
+    with pytest.raises(Unreachable, match="gave more than 67,108,864 bytes"):
+        await rest.request("GET", PATH)
+
+
+async def test_an_answer_that_is_nested_too_deep_is_no_json(rest: Rest, venue: Venue) -> None:
+    venue.answer = "[" * 200_000 + "]" * 200_000
+    with pytest.raises(KrakenServiceUnavailableError, match="no JSON"):
+        await rest.request("GET", PATH)
 
 
 @pytest.mark.parametrize("uri", ["tickers", "https://evil.example/x", "//evil.example/x", ""])

@@ -18,6 +18,7 @@ HEAVY = {
     "aiohttp",
     "asyncio",
     "backports.zstd",
+    "keyring",
     "nats",
     "orjson",
     "pyarrow",

@@ -9,9 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from kfws import __version__
+from kfws.cli.commands.auth import auth
 from kfws.cli.commands.book import book
 from kfws.cli.commands.config import config
 from kfws.cli.commands.convert import convert
+from kfws.cli.commands.doctor import doctor
 from kfws.cli.commands.feeds import feeds
 from kfws.cli.commands.merge import merge
 from kfws.cli.commands.products import products
@@ -49,6 +51,8 @@ app.command(cls=Command)(verify)
 app.command(cls=Command)(merge)
 app.command(cls=Command)(convert)
 app.command(cls=Command)(request)
+app.add_typer(auth)
+app.command(cls=Command)(doctor)
 app.add_typer(config, name="config")
 
 

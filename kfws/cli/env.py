@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import select
-import shlex
 import stat
 import sys
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from kfws.cli.choices import Color, LogFormat, VenueName
     from kfws.cli.plan import Plan
+    from kfws.cli.profiles import Profiles
+    from kfws.cli.secrets import KeySource
     from kfws.cli.settings import Setting
     from kfws.cli.talk import Level, Talk
     from kfws.errors import KfwsError, OutputError
@@ -41,7 +43,7 @@ ATOMIC_BYTES = 512 if not hasattr(os, "fpathconf") else 4096
 CLOSED = -1
 # Characters of what a failed command said.
 SAID = 200
-NO_KEY = "set KFWS_API_KEY and KFWS_API_SECRET, or give --credentials FILE"
+NO_KEY = "`kfws auth login`, or set KFWS_API_KEY and KFWS_API_SECRET, or give --credentials FILE"
 
 
 class LineWriter:
@@ -128,7 +130,7 @@ class LineWriter:
 class Env:
     """What one run of the program sees of the world around it."""
 
-    environ: Mapping[str, str]
+    environ: Mapping[str, str] = field(repr=False)
     stdout: int = 1
     stderr: LineWriter = field(default_factory=lambda: LineWriter(2))
     stdout_is_terminal: bool = False
@@ -142,9 +144,9 @@ class Env:
     """Where lists are kept; None: where the system has it."""
     config_folder: Path | None = None
     """Where keys are kept; None: where the system has it."""
-    args: Sequence[str] = ()
+    args: Sequence[str] = field(default=(), repr=False)
     """What was typed behind the program's name."""
-    settings: Mapping[str, Setting] = field(default_factory=dict)
+    settings: Mapping[str, Setting] = field(default_factory=dict, repr=False)
     """What stands in for options that were not typed."""
 
     @classmethod
@@ -167,6 +169,20 @@ class Env:
         except OSError:
             columns, lines = self._said("COLUMNS"), self._said("LINES")
         return columns or 80, lines or 24
+
+    @property
+    def columns(self) -> int | None:
+        """How wide a line on stdout may be; None where it is no terminal."""
+        return self.size[0] if self.stdout_is_terminal else None
+
+    @property
+    def stdout_is_kept(self) -> bool:
+        """Whether stdout is a file or the null device, so that nobody reads it meanwhile."""
+        try:
+            found, null = os.fstat(self.stdout), Path(os.devnull).stat()
+        except OSError:
+            return False
+        return stat.S_ISREG(found.st_mode) or os.path.samestat(found, null)
 
     def _said(self, name: str) -> int:
         text = self.environ.get(name, "")[:9]
@@ -322,7 +338,7 @@ class Env:
     # What is read
 
     def credentials(
-        self, plan: Plan, *, file: str | None, command: str | None
+        self, plan: Plan, *, file: str | None, command: str | None, profile: str | None = None
     ) -> Credentials | None:
         """The key for private feeds, first found wins; None where only public ones are asked for.
 
@@ -332,44 +348,72 @@ class Env:
 
         if not plan.is_private:
             return None
-        found = self.find_credentials(plan.venue, file=file, command=command)
+        found = self.find_credentials(plan.venue, file=file, command=command, profile=profile)
         if found is None:
             raise Unwelcome(f"{', '.join(plan.private_feeds)} needs an API key", hint=NO_KEY)
         return found
 
     def find_credentials(
-        self, venue: VenueName | None, *, file: str | None, command: str | None
+        self,
+        venue: VenueName | None,
+        *,
+        file: str | None,
+        command: str | None,
+        profile: str | None = None,
     ) -> Credentials | None:
-        """The first key that is found, or None. Raises Unwelcome for one that is none.
+        """The first key that is found, or None. Raises Unwelcome for one that is none."""
+        from kfws.cli.secrets import first_key
 
-        The simulator's own key is used with the simulator in the process.
+        found = first_key(self.key_sources(venue, file=file, command=command, profile=profile))
+        return found and found[1]
+
+    def key_sources(
+        self,
+        venue: VenueName | None,
+        *,
+        file: str | None,
+        command: str | None,
+        profile: str | None = None,
+    ) -> Iterator[KeySource]:
+        """Where a key may come from, in the order of asking. What was typed comes first.
+
+        The simulator in the process takes its own key unless one was typed.
         """
-        from kfws.cli.secrets import from_environment, parse_credentials
+        from kfws.cli.profiles import DEFAULT
+        from kfws.cli.secrets import (
+            VARIABLES,
+            KeySource,
+            from_variables,
+            parse_credentials,
+            read_private,
+        )
         from kfws.protocol.auth import DEMO
 
         if file is not None:
-            return parse_credentials(self._read_private(file), file)
+            yield KeySource(file, lambda: parse_credentials(read_private(file), file))
         if command is not None:
-            return parse_credentials(_output_of(command), "--credentials-command")
-        return DEMO if venue == "sim" else from_environment(self.environ)
+            name = "--credentials-command"
+            yield KeySource(name, lambda: parse_credentials(_output_of(command), name))
+        profiles = self.profiles
+        if profile is not None:
+            # A profile may be one of settings alone (kfws/cli/settings.py).
+            is_of_settings = any(f"[profiles.{profile}" in x.origin for x in self.settings.values())
+            read = profiles.find if is_of_settings else profiles.get
+            yield KeySource(f"profile {profile}", partial(read, profile))
+        if venue == "sim":
+            yield KeySource("the simulator's own", lambda: DEMO)
+            return
+        for pair in VARIABLES:
+            yield KeySource(" and ".join(pair), partial(from_variables, self.environ, pair))
+        if profile is None:
+            yield KeySource(f"profile {DEFAULT}", partial(profiles.find, DEFAULT))
 
-    def _read_private(self, path: str) -> str:
-        from kfws.errors import Unwelcome
+    @property
+    def profiles(self) -> Profiles:
+        """The keys that `kfws auth login` keeps."""
+        from kfws.cli.profiles import Profiles
 
-        try:
-            mode = Path(path).stat().st_mode
-            if os.name == "posix" and stat.S_ISREG(mode) and mode & 0o077:
-                raise Unwelcome(
-                    f"{path} can be read by others than you", hint=f"chmod 600 {shlex.quote(path)}"
-                )
-            return Path(path).read_text(encoding="utf-8")
-        except OSError as exc:
-            raise Unwelcome(
-                f"{path} cannot be read: {exc.strerror}", hint="--credentials names a file"
-            ) from exc
-        except UnicodeDecodeError:
-            pass  # raised below: this error holds the file's bytes
-        raise Unwelcome(f"{path} is no text", hint="write api_key = … and api_secret = … into it")
+        return Profiles(self.config / "credentials")
 
     def read_text(self, path: str) -> str:
         """A file's text, or stdin's for ``-``; OSError or UnicodeDecodeError as open gives."""
@@ -378,6 +422,30 @@ class Env:
         if sys.stdin is None:
             raise OSError(errno.EBADF, "stdin is closed")
         return sys.stdin.read()
+
+    def ask_secret(self, prompt: str) -> str:
+        """Asks the person at the terminal; what is typed is not shown. Raises UsageError."""
+        from getpass import getpass
+
+        from kfws.errors import UsageError
+
+        try:
+            return getpass(prompt).strip()
+        except EOFError:
+            pass
+        raise UsageError("nothing was typed", hint="paste it, and press Enter")
+
+    def read_secret(self) -> str:
+        """Stdin's text to its end. Raises Unwelcome, without what was read."""
+        from kfws.errors import Unwelcome
+
+        try:
+            return self.read_text("-")
+        except OSError as exc:
+            raise Unwelcome(f"stdin cannot be read: {exc.strerror}") from exc
+        except UnicodeDecodeError:
+            pass  # raised below: this error holds the bytes
+        raise Unwelcome("stdin is no text", hint="api_key = … and api_secret = …")
 
     def confirms(self, question: str) -> bool:
         """Asks the person at the terminal; only y or yes is one. False without a terminal."""

@@ -43,6 +43,7 @@ __all__ = [
     "OnFullOption",
     "Output",
     "Overwrite",
+    "Profile",
     "Proxy",
     "PublishPrivate",
     "Quiet",
@@ -177,6 +178,17 @@ CredentialsCommand = Annotated[
         metavar="CMD",
         help="A command that prints api_key and api_secret.",
         rich_help_panel=VENUE,
+    ),
+]
+Profile = Annotated[
+    str | None,
+    typer.Option(
+        "--profile",
+        metavar="NAME",
+        help="A key that `kfws auth login` keeps, also where the environment names another. "
+        "(default: the environment's, else `default`)",
+        rich_help_panel=VENUE,
+        show_default=False,
     ),
 ]
 Attempts = Annotated[

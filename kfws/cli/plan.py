@@ -67,12 +67,14 @@ class Typed:
     products: Sequence[str] = ()
     recorded: bool = False
     """Whether tapes give what comes: no venue is asked, and products select."""
+    known_feeds: Sequence[str] = ()
+    """Those of the tapes: feeds, whether kfws knows them or not."""
     force_feed: bool = False
     env: VenueName | None = None
     url: str | None = None
     rest_url: str | None = None
     insecure: bool = False
-    proxy: str | None = None
+    proxy: str | None = field(default=None, repr=False)
     ca_file: str | None = None
     compression: bool = False
     format: Format = Format.auto
@@ -159,7 +161,7 @@ class Plan:
     url: str
     rest_base: str
     """Where REST is; empty for the simulator in the process."""
-    proxy: str | None
+    proxy: str | None = field(repr=False)
     insecure: bool
     ca_file: str | None
     compression: bool
@@ -239,7 +241,7 @@ class Plan:
 def make_plan(typed: Typed, *, stdout_is_terminal: bool, read_text: Callable[[str], str]) -> Plan:
     """Checks what was typed. Raises UsageError with what to type instead."""
     check_text(typed.feeds, typed.url, typed.fields, typed.where, typed.until)
-    feeds = _feeds(typed.feeds, typed.force_feed)
+    feeds = _feeds(typed)
     products = _products(typed.products, read_text)
     if not typed.recorded:
         _match_up(feeds, products)
@@ -307,16 +309,20 @@ def check_text(*texts: str | None) -> None:
 # Feeds and products
 
 
-def _feeds(typed: str, force: bool) -> tuple[str, ...]:
-    names = [each.strip() for each in typed.split(",")]
+def _feeds(typed: Typed) -> tuple[str, ...]:
+    names = [each.strip() for each in typed.feeds.split(",")]
     if not all(names):
-        raise UsageError(f"a feed is missing in {typed!r}", hint="kfws subscribe ticker,trade …")
-    feeds = tuple(dict.fromkeys(each if each in FEEDS else spelled(each) for each in names))
+        raise UsageError(
+            f"a feed is missing in {typed.feeds!r}", hint="kfws subscribe ticker,trade …"
+        )
+    known = {*FEEDS, *typed.known_feeds}
+    feeds = tuple(dict.fromkeys(each if each in known else spelled(each) for each in names))
     for typed_name, feed in zip(names, map(spelled, names), strict=True):
-        if feed not in FEEDS and not force:
+        if not ({typed_name, feed} & known or typed.force_feed):
+            anew = "" if typed.recorded else "; --force-feed asks the venue all the same"
             raise UsageError(
                 f"no feed {typed_name}{_similar(nearest(typed_name))}",
-                hint="`kfws feeds` lists them; --force-feed asks the venue all the same",
+                hint=f"`kfws feeds` lists them{anew}",
             )
     return feeds
 
@@ -520,6 +526,11 @@ def _file(path: str, *, rotates: bool) -> Output:
     compression = _COMPRESSIONS.get(ending)
     if compression:
         ending = posixpath.splitext(stem)[1]
+    if ending.lower() == ".parquet":
+        raise UsageError(
+            f"-o {path}: no stream is written as Parquet",
+            hint="record to NAME.ndjson.zst, then `kfws convert`",
+        )
     template = Template.of(path, rotates=rotates)
     return Output(template.text, _FORMATS.get(ending, Format.ndjson), compression)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 from kfws.cli.env import Env
-from kfws.cli.quantities import size_text
+from kfws.cli.quantities import length, size_text
 
 __all__ = ["Progress", "line"]
 
@@ -58,13 +58,5 @@ def line(verb: str, done: int, total: int, elapsed_s: float, messages: int | Non
         if messages is not None:
             parts.append(f"{int(messages / elapsed_s):,} messages/s")
     if share > 0:
-        parts.append(f"{_time(elapsed_s / share - elapsed_s)} left")
+        parts.append(f"{length(round(elapsed_s / share - elapsed_s))} left")
     return ", ".join(parts)
-
-
-def _time(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

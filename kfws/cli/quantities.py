@@ -13,6 +13,7 @@ __all__ = [
     "address",
     "age",
     "duration_s",
+    "length",
     "moment_ms",
     "moment_of_tape_ns",
     "size_bytes",
@@ -51,6 +52,15 @@ def age(seconds: float) -> str:
         if seconds >= _SECONDS[unit]:
             return f"{int(seconds / _SECONDS[unit])} {'min' if unit == 'm' else unit}"
     return f"{max(0, int(seconds))} s"
+
+
+def length(seconds: float) -> str:
+    """A length of time in its two largest units: ``3 h 20 min``, ``12 s``, ``0.5 s``."""
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
 def moment_ms(typed: str) -> int:

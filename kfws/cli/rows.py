@@ -2,25 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
 
-__all__ = ["as_csv", "as_table"]
+__all__ = ["Column", "as_csv", "as_table"]
+
+LEAST = 16
+"""Characters that are left of a text that is cut."""
+
+GAP = 2
+"""Spaces between columns."""
+
+
+class Column(NamedTuple):
+    """A column of a table, and what becomes of it where there is no room for all."""
+
+    title: str
+    right: bool = False
+    """Whether it stands at the right."""
+    cut: Literal["", "end", "start"] = ""
+    """Where its texts may be cut."""
+    spare: int = 0
+    """Above 0 it may be left out: the highest goes first, of equals the last."""
 
 
 def as_table(
-    titles: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[str] = ()
+    columns: Sequence[Column], rows: Sequence[Sequence[str]], *, width: int | None = None
 ) -> str:
-    """Aligned columns under their titles; those in ``right`` stand at the right."""
-    table = [titles, *rows]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if title in right else cell.ljust(width)
-            for cell, width, title in zip(row, widths, titles, strict=True)
-        ).rstrip()
-        for row in table
-    ]
-    return "\n".join([*lines, ""])
+    """Aligned columns under their titles, no line wider than a terminal of that width.
+
+    First texts are cut, then columns are left out, then lines are cut."""
+    shown = [*zip(columns, zip([each.title for each in columns], *rows, strict=True), strict=True)]
+    widths = [max(map(len, cells)) for _, cells in shown]
+    if width is not None:
+        while _excess(widths, width) > sum(_slack(shown, widths)):
+            spare, at = max((column.spare, at) for at, (column, _) in enumerate(shown))
+            if not spare:
+                break
+            del shown[at], widths[at]
+        for at, slack in enumerate(_slack(shown, widths)):
+            widths[at] -= min(slack, max(0, _excess(widths, width)))
+    sized = zip(shown, widths, strict=True)
+    lines = zip(*(_cells(column, texts, size) for (column, texts), size in sized), strict=True)
+    return "".join(_cut((" " * GAP).join(line).rstrip(), width) + "\n" for line in lines)
+
+
+def _excess(widths: Sequence[int], width: int) -> int:
+    return sum(widths) + GAP * (len(widths) - 1) - width
+
+
+def _slack(shown: Sequence[tuple[Column, Sequence[str]]], widths: Sequence[int]) -> list[int]:
+    """How much narrower each column may be."""
+    pairs = zip(shown, widths, strict=True)
+    return [max(0, size - LEAST) if column.cut else 0 for (column, _), size in pairs]
+
+
+def _cells(column: Column, cells: Sequence[str], size: int) -> Iterator[str]:
+    for cell in cells:
+        cell = _cut(cell, size, column.cut)
+        yield cell.rjust(size) if column.right else cell.ljust(size)
+
+
+def _cut(text: str, size: int | None, cut: str = "end") -> str:
+    if size is None or len(text) <= size:
+        return text
+    return "…" + text[len(text) + 1 - size :] if cut == "start" else text[: size - 1] + "…"
 
 
 def as_csv(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

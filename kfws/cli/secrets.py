@@ -1,4 +1,4 @@
-"""Credentials out of a text or out of the environment's variables.
+"""Credentials out of a text, a file, or the environment's variables; which of them is used.
 
 Rule of this room: whatever is wrong, an error names the source and never shows any part of
 what stands in it, nor holds it in its chain of causes. Hence errors of lower rooms are left
@@ -7,17 +7,28 @@ behind before ours is raised.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+import stat
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import msgspec
 
 from kfws.errors import Unwelcome
 from kfws.protocol.auth import Credentials
 
-__all__ = ["from_environment", "parse_credentials", "without_secrets"]
+__all__ = [
+    "VARIABLES",
+    "KeySource",
+    "first_key",
+    "from_variables",
+    "parse_credentials",
+    "read_private",
+    "without_secrets",
+]
 
 VARIABLES = (
     ("KFWS_API_KEY", "KFWS_API_SECRET"),
@@ -57,19 +68,52 @@ def parse_credentials(text: str, source: str) -> Credentials:
     return _credentials(key, _the_one(pairs, _SECRET, "API secret", source), source)
 
 
-def from_environment(env: Mapping[str, str]) -> Credentials | None:
-    """Credentials from the first pair of ``VARIABLES`` that is set; None where none is.
+def from_variables(environ: Mapping[str, str], names: tuple[str, str]) -> Credentials | None:
+    """Credentials from a pair of variables; None where neither is set.
 
-    An empty variable counts as not set. Raises Unwelcome when half of a pair is missing.
+    An empty variable counts as not set. Raises Unwelcome when half of the pair is missing.
     """
-    for names in VARIABLES:
-        key, secret = (env.get(name, "").strip() for name in names)
-        if key and secret:
-            return _credentials(key, secret, " and ".join(names))
-        if key or secret:
-            present, missing = names if key else reversed(names)
-            raise Unwelcome(f"{present} is set but {missing} is not", hint=f"set {missing} too")
+    key, secret = (environ.get(name, "").strip() for name in names)
+    if key and secret:
+        return _credentials(key, secret, " and ".join(names))
+    if key or secret:
+        present, missing = names if key else reversed(names)
+        raise Unwelcome(f"{present} is set but {missing} is not", hint=f"set {missing} too")
     return None
+
+
+class KeySource(NamedTuple):
+    """Where a key may come from."""
+
+    name: str
+    read: Callable[[], Credentials | None]
+    """Gives None where there is no key; raises Unwelcome for what is none."""
+
+
+def first_key(sources: Iterable[KeySource]) -> tuple[str, Credentials] | None:
+    """The first key that is found, and where it came from. Raises Unwelcome."""
+    for source in sources:
+        if key := source.read():
+            return source.name, key
+    return None
+
+
+def read_private(path: str) -> str:
+    """The text of a file that only its owner can read. Raises Unwelcome."""
+    try:
+        mode = Path(path).stat().st_mode
+        if os.name == "posix" and stat.S_ISREG(mode) and mode & 0o077:
+            raise Unwelcome(
+                f"{path} can be read by others than you", hint=f"chmod 600 {shlex.quote(path)}"
+            )
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as exc:
+        raise Unwelcome(
+            f"{path} cannot be read: {exc.strerror}", hint="--credentials names a file"
+        ) from exc
+    except UnicodeDecodeError:
+        pass  # raised below: this error holds the file's bytes
+    raise Unwelcome(f"{path} is no text", hint="write api_key = … and api_secret = … into it")
 
 
 def _credentials(key: str, secret: str, source: str) -> Credentials:

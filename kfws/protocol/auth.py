@@ -42,9 +42,13 @@ class Credentials:
                 hint="copy it again, whole, as Kraken showed it when the key was made",
             )
 
+    @property
+    def shown(self) -> str:
+        """What may be seen of the key: its last four characters, if it is long enough."""
+        return f"…{self.key[-4:]}" if len(self.key) > 8 else "…"
+
     def __repr__(self) -> str:
-        shown = self.key[-4:] if len(self.key) > 8 else ""
-        return f"Credentials(key='…{shown}')"
+        return f"Credentials(key='{self.shown}')"
 
 
 def _is_base64(text: str) -> bool:

@@ -19,7 +19,7 @@ from kfws.tapes.files import Compression
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["Compression", "FileSink", "cannot_write", "rename"]
+__all__ = ["Compression", "FileSink", "cannot_open", "cannot_write", "rename"]
 
 # A frame is what is rewritten after a full disk and what is lost to rot, and where a reader may
 # enter; below a MiB compression suffers (DESIGN.md, section 8).
@@ -101,7 +101,7 @@ class FileSink:
                 os.set_blocking(self._descriptor, True)
         except OSError as error:
             self._drop()
-            raise _cannot_open(self.path, error) from error
+            raise cannot_open(self.path, error) from error
         except OutputError:
             self._drop()
             raise
@@ -329,8 +329,12 @@ def _write_all(descriptor: int, data: bytes) -> int:
 
 # ── sentences ──
 
+# Folders that hold no files of ours, such as /proc, say that there is no such file.
+_NOT_THERE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT)
 
-def _cannot_open(path: Path, error: OSError) -> OutputError:
+
+def cannot_open(path: Path, error: OSError) -> OutputError:
+    """What is to be said of a file that cannot be made or opened."""
     if error.errno == errno.ENOENT and not path.parent.exists():
         return OutputError(
             f"cannot write {path}: there is no folder {path.parent}",
@@ -339,8 +343,7 @@ def _cannot_open(path: Path, error: OSError) -> OutputError:
     hints = {
         errno.EISDIR: "name a file in it",
         errno.ENXIO: "start its reader first",
-        errno.EACCES: "choose a place where you may write",
-        errno.EROFS: "choose a place where you may write",
+        **dict.fromkeys(_NOT_THERE, "choose a place where you may write"),
     }
     reason = "nobody reads that pipe" if error.errno == errno.ENXIO else _reason(error)
     return OutputError(f"cannot write {path}: {reason}", hint=hints.get(error.errno or 0, ""))

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kfws.errors import OutputError
+from kfws.sinks.file import cannot_open
 
 __all__ = ["appearing"]
 
@@ -18,17 +19,16 @@ def appearing(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
     Raises OutputError when there is something under that name already, or no folder for it.
     """
-    if not overwrite and path.exists() and path.stat().st_size:
-        raise OutputError(
-            f"{path} exists and is not empty",
-            hint="choose another name, or replace it with --overwrite",
-        )
-    if not path.parent.is_dir():
-        raise OutputError(
-            f"cannot write {path}: there is no folder {path.parent}",
-            hint=f"make it: mkdir -p {path.parent}",
-        )
     partial = path.with_name(f"{path.name}.part")
+    try:
+        if not overwrite and path.exists() and path.stat().st_size:
+            raise OutputError(
+                f"{path} exists and is not empty",
+                hint="choose another name, or replace it with --overwrite",
+            )
+        partial.touch()  # now, since later it would be called by a name that nobody typed
+    except OSError as exc:
+        raise cannot_open(path, exc) from exc
     try:
         yield partial
         try:
@@ -36,6 +36,9 @@ def appearing(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
             _sync(path.parent)
         except OSError as exc:
             raise OutputError(f"cannot write {path}: {exc.strerror}") from exc
+    except OutputError as exc:
+        # Who writes knows the other name alone.
+        raise type(exc)(exc.message.replace(str(partial), str(path)), hint=exc.hint) from exc
     finally:
         partial.unlink(missing_ok=True)
 

@@ -313,6 +313,13 @@ class Connection(ClientConnection):
             if self._pinged_at is None:
                 self._pinged_at = self.loop.time()
 
+    async def round_trip_s(self) -> float:
+        """Sends a ping and waits for its pong. Raises Unreachable when the connection ends."""
+        try:
+            return await (await self.ping())
+        except ConnectionClosed as exc:
+            raise Unreachable("the connection was lost", hint="try again") from exc
+
     @property
     def unanswered_s(self) -> float:
         """How long a ping has been waiting for its pong, while we could have heard it."""

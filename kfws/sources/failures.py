@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import ssl
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from kfws.errors import KfwsError, NoConnection, TimedOut, Unreachable, Unwelcome, UsageError
@@ -36,8 +36,8 @@ class Route:
     """Where to dial, and which way."""
 
     url: str
-    proxy: str | None = None
-    """A proxy's URL; None goes straight."""
+    proxy: str | None = field(default=None, repr=False)
+    """A proxy's URL, which may hold a password; None goes straight."""
     ca_file: str | None = None
     open_timeout_s: float = OPEN_TIMEOUT_S
 

@@ -336,7 +336,7 @@ class Replay:
 
     def _tell_if_torn(self, reader: Reader) -> None:
         if reader.torn:
-            what = f"within a line: its last {len(reader.torn):,} bytes are left out"
+            what = f"within a line: its end of {len(reader.torn):,} B is left out"
             self._say("torn", f"{reader.path} ends {what}")
         elif reader.is_cut:
             what = "within a compressed frame: what was recorded last may be missing"

@@ -16,11 +16,21 @@ from typing import Any
 
 from kfws.errors import OutputError
 from kfws.protocol.delays import Delays
-from kfws.protocol.events import Broken, Data, Duplicate, Event, Gap, Report, Restart, describe
+from kfws.protocol.events import (
+    Broken,
+    Data,
+    Duplicate,
+    Event,
+    Gap,
+    Report,
+    Restart,
+    Subscribed,
+    describe,
+)
 from kfws.protocol.feeds import FEEDS
 from kfws.protocol.sequence import numbers_of
 from kfws.tapes import line
-from kfws.tapes.files import Damage, Reader
+from kfws.tapes.files import Damage, Reader, no_tape
 from kfws.tapes.recordings import CONTINUED, Account, Step, interleave
 
 __all__ = ["Audit", "Stream", "Tape"]
@@ -120,7 +130,7 @@ class Stream:
             return "incomplete"
         if not self.auditable:
             return "not auditable"
-        if self.unprovable or self.restarts:
+        if self.unprovable or self.restarts or not self.messages:
             return "unprovable"
         return "complete" if self.is_numbered else "no outage"
 
@@ -142,11 +152,13 @@ class Audit:
     """Tapes, and what they hold.
 
     ``run`` reads them and gives now and then how many bytes it has read; after it ``tapes``
-    and ``streams`` stand. Raises OutputError for what cannot be read or is no tape.
+    and ``streams`` stand, and ``faults`` of the files that are no tapes, behind those that were
+    there before. Raises OutputError for what cannot be read any more.
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[Path], faults: Sequence[OutputError] = ()) -> None:
         self.tapes: list[Tape] = []
+        self.faults = [*faults]
         self._readers: list[Reader] = []
         self._recordings: dict[int, _Recording] = {}
         for path in paths:
@@ -169,12 +181,19 @@ class Audit:
             self._recordings[number].take(tapes[reader], step)
             if count % SAY_EVERY == 0:
                 yield sum(each.position for each in self._readers)
-        for tape, reader in zip(self.tapes, self._readers, strict=True):
+        for reader, tape in tapes.items():
             _finish(tape, reader)
+            if _is_no_tape(tape, reader):
+                self.tapes.remove(tape)
+                self.faults.append(no_tape(reader.path))
         for recording in self._recordings.values():
             recording.end()
 
     # What it adds up to
+
+    @property
+    def messages(self) -> int:
+        return sum(each.messages for each in self.tapes)
 
     @property
     def missing(self) -> int:
@@ -191,6 +210,8 @@ class Audit:
         if self.lost_inside:
             return "incomplete"
         verdicts = {each.verdict for each in self.streams}
+        if not self.messages and "incomplete" not in verdicts:
+            return "nothing to audit"
         worst = ("incomplete", "not auditable", "unprovable", "no outage")
         return next((each for each in worst if each in verdicts), "complete")
 
@@ -200,6 +221,7 @@ class Audit:
             "verdict": self.verdict,
             "missing": self.missing,
             "lost_inside": self.lost_inside,
+            "unread": [each.message for each in self.faults],
             "tapes": [_fields(each, but=()) for each in self.tapes],
             "streams": [
                 {**_fields(each, but=("gaps",)), "verdict": each.verdict} for each in self.streams
@@ -225,11 +247,10 @@ def _finish(tape: Tape, reader: Reader) -> None:
     tape.compression, tape.frames = reader.compression, reader.frames
     tape.torn_bytes, tape.is_cut = len(reader.torn), reader.is_cut
     tape.ended = tape.ended and not tape.is_torn
-    if tape.broken == tape.lines > 0 or (not tape.lines and not line.is_begun(reader.torn)):
-        raise OutputError(
-            f"{tape.path} is no tape: none of its lines begins with received_ns or kfws",
-            hint="tapes are what `kfws subscribe … -o NAME.ndjson` writes",
-        )
+
+
+def _is_no_tape(tape: Tape, reader: Reader) -> bool:
+    return tape.broken == tape.lines > 0 or (not tape.lines and not line.is_begun(reader.torn))
 
 
 class _Recording:
@@ -244,6 +265,7 @@ class _Recording:
         self._auditable = True
         self._delays: dict[Key, Delays] = {}
         self._told: dict[Key, list[Gap]] = {}
+        self._subscribed: dict[Key, None] = {}
 
     def take(self, tape: Tape, step: Step) -> None:
         """What the tape says next."""
@@ -318,6 +340,9 @@ class _Recording:
         match event:
             case Report(name="header", fields=fields):
                 self._begin(tape, fields)
+            case Subscribed():
+                keys = [(event.feed, product) for product in event.products or (None,)]
+                self._subscribed |= dict.fromkeys(keys)
             case Gap():
                 told = self._told.setdefault((event.feed, event.product), [])
                 told += [event] if len(told) < GAPS_KEPT else []
@@ -347,6 +372,7 @@ class _Recording:
     def end(self) -> None:
         """All is read: what is open is missing; what the recorder said is compared."""
         self._judge(self._account.lost(self._account.at_ns))
+        self._add_silent()
         for key, told in self._told.items():
             self._compare(self._stream(*key), told)
         for key, stream in self.streams.items():
@@ -354,6 +380,14 @@ class _Recording:
                 stream.untold = stream.missing
             delays = self._delays.get(key, Delays())
             stream.delay_p50_ms, stream.delay_p99_ms = delays.percentile(50), delays.percentile(99)
+
+    def _add_silent(self) -> None:
+        """What was subscribed to and gave nothing is a stream all the same."""
+        heard = {feed for feed, _ in self.streams}
+        for feed, product in self._subscribed:
+            # Without a product all of them are meant.
+            if product is not None or feed not in heard:
+                self._stream(feed, product)
 
     def _compare(self, stream: Stream, told: list[Gap]) -> None:
         found = _Spans(stream.gaps, stream)

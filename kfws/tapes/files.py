@@ -10,6 +10,7 @@ import glob
 import gzip
 import os
 import re
+import stat
 import sys
 import zlib
 from collections.abc import Iterable, Iterator
@@ -29,10 +30,12 @@ __all__ = [
     "Compressor",
     "Damage",
     "Reader",
+    "check",
     "compression_of",
     "find",
     "first_ns",
     "last_ns",
+    "no_tape",
     "place_of",
     "read_lines",
     "seal",
@@ -91,22 +94,37 @@ class Compressor:
         return self._zst.flush(self._zst.FLUSH_FRAME)
 
 
-def find(names: Iterable[str]) -> list[Path]:
+def find(names: Iterable[str], *, faults: list[OutputError] | None = None) -> list[Path]:
     """The tapes that are named: files, folders with all tapes below, globs; the oldest first.
 
-    Raises OutputError where a name finds nothing.
+    Raises OutputError where a name finds nothing, and for what cannot be read; but with
+    ``faults`` the latter is put there, and the rest is given.
     """
-    found: dict[Path, None] = {}
+    unread: list[OutputError] = []
+    found: dict[Path, int] = {}
     for name in names:
-        # Path.exists raises for a name that is too long, and takes no name for a folder.
+        # Path.exists and is_dir raise for names too long; "" is no folder.
         exists = os.path.exists(name)  # noqa: PTH110
         paths = [Path(name)] if exists else sorted(map(Path, _glob(name)))
-        tapes = [tape for path in paths for tape in (_below(path) if path.is_dir() else [path])]
-        if not tapes:
+        known = len(unread)
+        tapes = [
+            tape
+            for path in paths
+            for tape in (_below(path, unread) if os.path.isdir(path) else [path])  # noqa: PTH112
+        ]
+        if not tapes and len(unread) == known:
             what = f"no tape in {name}" if paths else f"there is no {name or 'tape without a name'}"
             raise OutputError(what, hint="name a tape, a folder with tapes or a glob")
-        found |= dict.fromkeys(tapes)
-    return sorted(found, key=lambda path: (first_ns(path) or 0, path))
+        for tape in tapes:
+            try:
+                found[tape] = first_ns(tape) or 0
+            except OutputError as error:
+                unread.append(error)
+    if unread and faults is None:
+        raise unread[0]
+    if faults is not None:
+        faults += unread
+    return sorted(found, key=lambda path: (found[path], path))
 
 
 def _glob(name: str) -> list[str]:
@@ -114,8 +132,45 @@ def _glob(name: str) -> list[str]:
     return [path for path in found if not path.endswith(".torn")]
 
 
-def _below(folder: Path) -> list[Path]:
-    return sorted(each for each in folder.rglob("*") if each.is_file() and _TAPE.search(each.name))
+def _below(folder: Path, unread: list[OutputError]) -> list[Path]:
+    """All tapes in a folder and its subfolders; what cannot be looked at goes to ``unread``."""
+    tapes = []
+    for place, _, files in os.walk(folder, onerror=lambda error: unread.append(_unread(error))):
+        for name in files:
+            path = Path(place, name)
+            try:
+                is_file = stat.S_ISREG(path.stat().st_mode)
+            except FileNotFoundError:  # renamed meanwhile, or a link to nowhere
+                continue
+            except OSError as error:
+                unread.append(_unread(error))
+                continue
+            tapes += [path] if is_file and _TAPE.search(name) else []
+    return sorted(tapes)
+
+
+def _unread(error: OSError) -> OutputError:
+    return OutputError(f"cannot read {error.filename}: {error.strerror}")
+
+
+def check(path: Path) -> None:
+    """Raises OutputError for a file of which no line is a tape's; it is read as far as needed."""
+    reader = Reader(path, damages=[])
+    has_lines = False
+    for batch in reader.batches():
+        if any(line.moment_of(each) is not None for each in batch):
+            return
+        has_lines |= bool(batch)
+    if has_lines or not line.is_begun(reader.torn):
+        raise no_tape(path)
+
+
+def no_tape(path: Path) -> OutputError:
+    """What is to be said of such a file."""
+    return OutputError(
+        f"{path} is no tape: none of its lines begins with received_ns or kfws",
+        hint="tapes are what `kfws subscribe … -o NAME.ndjson` writes",
+    )
 
 
 def first_ns(path: Path, start: int = 0) -> int | None:
@@ -381,14 +436,14 @@ def take_up(
         return _take_up_plain(file, path, own)
     begin = file.read(2)
     if not own and _MAGIC.get(begin) != compression and _BEGINS[compression][:1] != begin:
-        raise _no_tape(path)
+        raise _taken(path)
     file.seek(0)
     return _take_up_frames(file, path, compression, own)
 
 
 def _take_up_plain(file: BinaryIO, path: Path, own: bool) -> int:
     if not own and not _begins_a_tape(file.read(len(line.HEADER))):
-        raise _no_tape(path)
+        raise _taken(path)
     size = file.seek(0, os.SEEK_END)
     whole = _after_last_newline(file, size)
     return _set_aside(file, path, whole, size)
@@ -426,7 +481,7 @@ def _take_up_frames(file: BinaryIO, path: Path, compression: Compression, own: b
             raise
         start, end = start if end is None else end, None
     if not own and not _begins_a_tape(first):
-        raise _no_tape(path)
+        raise _taken(path)
     size = file.seek(0, os.SEEK_END)
     if end == size and last.endswith(b"\n"):
         return 0
@@ -485,7 +540,7 @@ def _set_aside(file: BinaryIO, path: Path, start: int, size: int) -> int:
     return size - start
 
 
-def _no_tape(path: Path) -> OutputError:
+def _taken(path: Path) -> OutputError:
     return OutputError(
         f"{path} exists and is no tape", hint="choose another name, or replace it with --overwrite"
     )

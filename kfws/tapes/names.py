@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from kfws.errors import UsageError
+from kfws.errors import OutputError, UsageError
 
 __all__ = ["OPEN", "Template", "free", "opened", "torn"]
 
@@ -42,7 +42,9 @@ class Template:
     @classmethod
     def of(cls, path: str, *, rotates: bool) -> Template:
         """What was typed, with the moment ahead of the suffixes where files of a rotation would
-        be called the same. Raises UsageError."""
+        be called the same. Raises UsageError, and OutputError for what names no file."""
+        if path.rpartition("/")[2] in ("", ".", ".."):
+            raise OutputError(f"cannot write {path}: is a directory", hint="name a file in it")
         fields = _FIELD.findall(path)
         for name in fields:
             if name not in _SHAPES:

@@ -12,7 +12,7 @@ from kfws.protocol.events import Report
 from kfws.tapes.files import Reader, find
 from kfws.tapes.recordings import steps
 
-__all__ = ["Tape", "tapes_in"]
+__all__ = ["Tape", "tapes_in", "texts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +28,11 @@ class Tape:
 
     @property
     def feeds(self) -> tuple[str, ...]:
-        return _texts(self.header.get("feeds"))
+        return texts(self.header.get("feeds"))
 
     @property
     def products(self) -> tuple[str, ...]:
-        return _texts(self.header.get("products"))
+        return texts(self.header.get("products"))
 
     @property
     def is_filtered(self) -> bool:
@@ -44,7 +44,8 @@ class Tape:
         return self.header.get("simulated") is True
 
 
-def _texts(value: object) -> tuple[str, ...]:
+def texts(value: object) -> tuple[str, ...]:
+    """Those of a list in a header, whatever stands there."""
     return tuple(each for each in value if isinstance(each, str)) if isinstance(value, list) else ()
 
 

@@ -1,14 +1,13 @@
 """What a live table costs beyond the stream itself: CPU of one core, at a rate of messages.
 
-``python -m tests.bench.board`` plays seconds of tickers of many products into a display, batch
-by batch, and draws it ten times for each of these seconds, as the loop does. Nothing waits: the
-time that it takes is the CPU time that these seconds cost.
+Seconds of tickers of many products are played into a display, batch by batch, and drawn ten times
+for each of these seconds, as the loop does. Nothing waits: the time that it takes is the CPU time
+that these seconds cost.
 """
 
 from __future__ import annotations
 
 import re
-import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC
@@ -19,9 +18,10 @@ from kfws.sinks.display import Display
 from kfws.sinks.paint import Paint
 from kfws.sinks.screen import Size
 from kfws.sinks.status import Status
+from tests.bench.figures import Bench, spread, table
 from tests.bench.load import FIRST_MS, recorded
 
-__all__ = ["cost"]
+__all__ = ["cost", "report"]
 
 PRODUCTS = 350
 PER_SECOND = 10_000
@@ -64,14 +64,12 @@ def cost(seconds: int, lines: int, *, products: int = PRODUCTS) -> float:
     return (time.process_time() - started_at) / seconds
 
 
-def main() -> int:
-    print(f"board, {PRODUCTS} products, {PER_SECOND:,} messages a second, {DRAWINGS} drawings")
+def report(bench: Bench) -> str:
+    """A row for each height of terminal."""
+    rows = []
     for lines in (24, 50, 100, PRODUCTS + 4):
-        shares = sorted(cost(5, lines) * 100 for _ in range(3))
-        told = " / ".join(f"{share:.1f}" for share in shares)
-        print(f"  {lines:4} lines: {told} % of one core (min / median / max)")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        for _ in range(min(3, bench.rounds)):
+            bench.add(f"board {lines} lines", cost(min(5, bench.rounds), lines) * 100)
+        rows.append((f"{lines} lines", spread(bench.figures[f"board {lines} lines"], ".1f")))
+    told = f"{PRODUCTS} products, {PER_SECOND:,} messages and {DRAWINGS} drawings a second."
+    return f"{told}\n\n{table(('terminal', '% of a core'), rows)}"

@@ -19,7 +19,7 @@ from tests.cli.program import lines
 
 T = TypeVar("T")
 PATIENCE_S = 30
-# Nothing can be kept there: lists that the developer keeps are none of a test's affair.
+# Nothing can be kept there: lists and keys that the developer keeps are none of a test's affair.
 NOWHERE = Path(os.devnull) / "kfws"
 
 

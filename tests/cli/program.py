@@ -21,7 +21,7 @@ def environment(**more: str) -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith(("KFWS_", "KRAKEN_")) and name.lower() not in _PROXIES
     }
-    # Lists that the developer keeps are none of a test's affair either.
+    # Lists and keys that the developer keeps are none of a test's affair either.
     return kept | {"XDG_CACHE_HOME": os.devnull, "XDG_CONFIG_HOME": os.devnull} | more
 
 

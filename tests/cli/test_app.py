@@ -39,8 +39,18 @@ def test_help_names_every_command_and_every_exit_status(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     text = page(capfd, "--help")
-    for command in ("subscribe", "replay", "feeds", "products", "sim", "--version"):
+    for command in (
+        "subscribe",
+        "replay",
+        "feeds",
+        "products",
+        "sim",
+        "auth",
+        "doctor",
+        "--version",
+    ):
         assert command in text
+    assert "--version" in text
     for status in ExitStatus:
         assert f"{status.value} {status.meaning}" in text
     assert page(capfd, "-h") == text
@@ -49,7 +59,7 @@ def test_help_names_every_command_and_every_exit_status(
 OF_SUBSCRIBE = (
     "--format -f --output -o --stamp --events --fields --where --until --snapshots --no-snapshots "
     "--count -n --duration --timeout --env --url --rest-url --credentials --credentials-command "
-    "--strict --verbose -v --quiet -q --log-format --debug "
+    "--profile --strict --verbose -v --quiet -q --log-format --debug "
     "--proxy --ca-file --compression --insecure --force-feed --overwrite --help -h"
 )
 OF_PRODUCTS = (
@@ -58,13 +68,21 @@ OF_PRODUCTS = (
 )
 OF_REQUEST = (
     "--query --field --yes -y --auth --no-auth --timeout --format -f --env --url --rest-url "
-    "--insecure --proxy --ca-file --credentials --credentials-command "
+    "--insecure --proxy --ca-file --credentials --credentials-command --profile "
     "--verbose -v --quiet -q --log-format --debug --help -h"
 )
 OF_REPLAY = (
     "--speed --from --to --feed --product --format -f --output -o --overwrite --stamp --events "
     "--fields --where --until --snapshots --no-snapshots --count -n --duration --strict "
     "--verbose -v --quiet -q --log-format --debug --help -h"
+)
+OF_DOCTOR = (
+    "--env --url --rest-url --insecure --proxy --ca-file --credentials --credentials-command "
+    "--profile --format -f --verbose -v --quiet -q --log-format --debug --help -h"
+)
+OF_CHECK = (
+    "--env --url --proxy --ca-file --credentials --credentials-command --profile "
+    "--format -f --verbose -v --quiet -q --log-format --debug --help -h"
 )
 OF_SIM = (
     "--host --port --rest-port --seed --start-time --rate --products --tls-cert --tls-key "
@@ -82,12 +100,18 @@ OF_SIM = (
         ("feeds", "--format -f --help -h"),
         ("request", OF_REQUEST),
         ("replay", OF_REPLAY),
+        ("doctor", OF_DOCTOR),
+        ("auth check", OF_CHECK),
+        ("auth status", "--env --credentials --credentials-command --profile --format -f -h"),
+        ("auth sign", "--env --credentials --credentials-command --profile -h"),
+        ("auth login", "--profile --overwrite -h"),
+        ("auth logout", "--profile -h"),
     ],
 )
 def test_the_help_of_a_command_names_each_of_its_options(
     command: str, options: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    text = page(capfd, command, "--help")
+    text = page(capfd, *command.split(), "--help")
     assert set(options.split()) <= set(text.split())
     assert f"kfws {command}" in text
     assert "Examples:" in text
@@ -241,10 +265,12 @@ ODD = ["", " ", "-", "--", "\0", "\n", "\x1b[31m", "é" * 300, "\udcff", "@", "@
         ["sim", "--port", "ODD", "--start-time", ""],
         ["sim", "ODD"],
         ["replay", "x.ndjson", "--speed", "ODD"],
+        ["auth", "ODD"],
+        ["doctor", "--url", "ODD"],
     ],
 )
 def test_odd_things_typed_are_one_harmless_line_and_status_2(args: list[str], odd: str) -> None:
-    if odd == "--" and args in (["ODD"], ["feeds", "ODD"], ["sim", "ODD"]):
+    if odd == "--" and args in (["ODD"], ["feeds", "ODD"], ["sim", "ODD"], ["auth", "ODD"]):
         return  # the end of the options, and so nothing at all
     done = run(*[odd if each == "ODD" else each for each in args])
     assert (done.status, done.out) == (2, b"")
@@ -306,6 +332,15 @@ def test_feeds_are_a_table_on_a_terminal() -> None:
     ]  # fmt: skip
     assert max(map(len, rows)) <= 80
     assert run("feeds", "-f", "table").out == done.out
+
+
+def test_on_a_narrow_terminal_the_feeds_are_named_whole() -> None:
+    done = run("feeds", terminal=True, environ={"COLUMNS": "60"})
+    header, *rows = done.out.decode().splitlines()
+    assert header.split() == ["FEED", "ACCESS", "CARRIES"]
+    assert [row.split()[0] for row in rows] == list(FEEDS)
+    assert max(map(len, rows)) <= 60
+    assert rows[0].endswith("executed trades, las…")
 
 
 @pytest.mark.parametrize("format", [[], ["-f", "auto"], ["-f", "ndjson"], ["-f", "raw"]])

@@ -63,6 +63,29 @@ def test_several_feeds_need_a_name_with_the_feed_in_it(tmp_path: Path) -> None:
     assert (tmp_path / "ticker.csv").exists()
 
 
+def test_all_feeds_that_do_not_fit_one_file_are_named(tmp_path: Path) -> None:
+    begin = header(feeds=["trade", "book", "ticker"])
+    path = str(tape(tmp_path / "a.ndjson", [begin, book(1), ticker(AT)]))
+    done = run("convert", path, str(tmp_path / "a.csv"))
+    assert done.status == 2
+    assert done.said[0].startswith("kfws: the tapes hold book, ticker and trade, and a file ")
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        (["all.ndjson.zst"], "OUT is missing; kfws convert all.ndjson.zst NAME.parquet, or"),
+        (["a.csv.gz"], "TAPE is missing; kfws convert NAME.ndjson.zst a.csv.gz"),
+        (["a.parquet"], "TAPE is missing; kfws convert NAME.ndjson.zst a.parquet"),
+        ([], "missing argument 'TAPE… OUT'; see `kfws convert --help`"),
+    ],
+)
+def test_what_is_missing_is_named(args: list[str], text: str) -> None:
+    done = run("convert", *args)
+    assert done.status == 2
+    assert done.said[0].startswith(f"kfws: {text}")
+
+
 def test_tapes_are_taken_in_the_order_of_time(tmp_path: Path) -> None:
     late = recorded(tmp_path / "a.ndjson", book(7), book(8))
     early = str(tape(tmp_path / "b.ndjson", [book(1), book(2)]))

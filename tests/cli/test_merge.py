@@ -76,3 +76,37 @@ def test_damage_is_a_warning(tmp_path: Path) -> None:
     done = run("merge", str(path), "-o", str(tmp_path / "m.ndjson"))
     assert done.status == 0
     assert "1 broken lines" in done.said[0]
+
+
+def test_what_is_no_tape_or_holds_no_message_is_not_merged(tmp_path: Path) -> None:
+    path, out = tmp_path / "products.txt", tmp_path / "m.ndjson"
+    path.write_text("PF_A\n")
+    done = run("merge", recorded(tmp_path / "a.ndjson", 1), str(path), "-o", str(out))
+    assert done.status == 8
+    assert done.said[0].startswith(f"kfws: {path} is no tape: ")
+    empty = str(tape(tmp_path / "b.ndjson", [header()]))
+    done = run("merge", empty, "-o", str(out))
+    assert (done.status, done.said) == (
+        8,
+        [f"kfws: no message in {empty}; `kfws verify` says more"],
+    )
+    assert sorted(each.name for each in tmp_path.iterdir()) == [
+        "a.ndjson",
+        "b.ndjson",
+        "products.txt",
+    ]
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="there is no /proc")
+@pytest.mark.parametrize("command", ["merge", "convert"])
+def test_where_nothing_can_be_written_the_name_is_the_one_that_was_typed(
+    tmp_path: Path, command: str
+) -> None:
+    path = recorded(tmp_path / "a.ndjson", 1)
+    out = {"merge": ["-o", "/proc/a.ndjson"], "convert": ["/proc/a.csv"]}[command]
+    done = run(command, path, *out)
+    assert done.status == 8
+    assert done.said == [
+        f"kfws: cannot write {out[-1]}: no such file or directory; "
+        "choose a place where you may write"
+    ]

@@ -440,6 +440,14 @@ def test_an_output_that_names_no_file_is_told(path: str) -> None:
     assert refused(outputs=[path]) == f"-o {path!r} names no file; e.g. -o trades.ndjson.zst"
 
 
+@pytest.mark.parametrize("path", ["a.parquet", "d/{feed}.PARQUET", "a.parquet.zst"])
+def test_what_only_convert_writes_is_said_so(path: str) -> None:
+    assert refused(outputs=[path]) == (
+        f"-o {path}: no stream is written as Parquet; "
+        "record to NAME.ndjson.zst, then `kfws convert`"
+    )
+
+
 @pytest.mark.parametrize("path", ["nats://host/stream", "s3://x", "://"])
 def test_an_output_of_a_later_version_is_told(path: str) -> None:
     kind = path.split("://")[0]

@@ -58,10 +58,20 @@ def test_a_terminal_gets_a_table() -> None:
     )
 
 
-def test_the_table_fits_a_terminal() -> None:
-    lines = run("products", *SIM, terminal=True).out.decode().splitlines()
+@pytest.mark.parametrize(
+    ("columns", "titles"),
+    [
+        (80, "PRODUCT TYPE TICK CONTRACT TRADED EXPIRY UTC"),
+        (60, "PRODUCT TICK TRADED EXPIRY UTC"),
+    ],
+)
+def test_the_table_fits_a_terminal(columns: int, titles: str) -> None:
+    done = run("products", *SIM, terminal=True, environ={"COLUMNS": str(columns)})
+    lines = done.out.decode().splitlines()
     assert len(lines) == 37
-    assert max(map(len, lines)) <= 80
+    assert max(map(len, lines)) <= columns
+    assert " ".join(lines[0].split()) == titles
+    assert not any("…" in line for line in lines)
 
 
 def test_csv_has_the_venues_names_and_digits() -> None:

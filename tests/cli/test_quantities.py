@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from kfws.cli.quantities import (
     age,
     duration_s,
+    length,
     moment_ms,
     moment_of_tape_ns,
     size_bytes,
@@ -232,3 +233,11 @@ def test_any_text_is_a_quantity_or_a_usage_error(text: str) -> None:
 def _first_of_both(text: str) -> float:
     seconds, size = time_or_size(text)
     return seconds or size or 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (0.1, "0.1 s"), (12.3456, "12.3 s"), (198, "3 min 18 s"), (9960, "2 h 46 min")],
+)
+def test_a_length_is_told_in_its_two_largest_units(seconds: float, text: str) -> None:
+    assert length(seconds) == text

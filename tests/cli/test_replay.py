@@ -161,6 +161,39 @@ def test_a_feed_that_no_tape_begins_with_is_doubted_and_looked_for(tmp_path: Pat
     ]
 
 
+def test_a_feed_that_is_none_is_refused_with_those_that_look_like_it(tmp_path: Path) -> None:
+    path = books(tmp_path / "a.ndjson")
+    done = run("replay", path, "--feed", "tikcer,book")
+    assert (done.status, done.out) == (2, b"")
+    assert done.said == ["kfws: no feed tikcer; similar: ticker; `kfws feeds` lists them"]
+
+
+def test_a_feed_that_only_the_tape_knows_can_be_named(tmp_path: Path) -> None:
+    begin = header(feeds=["new-feed", "book"])
+    path = str(tape(tmp_path / "a.ndjson", [begin, book(1)]))
+    assert replay(path, "--feed", "new-feed").status == 0
+    assert replay(path).out.count(b"\n") == 1
+
+
+def test_what_begins_behind_the_end_is_refused_with_the_end(tmp_path: Path) -> None:
+    path = books(tmp_path / "a.ndjson.zst")
+    done = run("replay", path, "--from", "2h")
+    assert (done.status, done.out) == (2, b"")
+    assert done.said == [
+        "kfws: nothing from 2h on: the tape ends at 1 s (2026-10-09 04:05:19 UTC); look at --from"
+    ]
+    later = AT + 7200 * SECOND_NS
+    second = tape(tmp_path / "b.ndjson", [header(later, feeds=["book"]), book(101, later)])
+    assert replay(path, str(second), "--from", "2h").out.count(b"\n") == 1
+
+
+def test_what_cannot_be_played_is_said_before_what_it_would_be(tmp_path: Path) -> None:
+    begin = header(feeds=["book"], simulated=True)
+    path = str(tape(tmp_path / "a.ndjson", [begin, book(1)]))
+    done = run("replay", path, "--from", "noon")
+    assert (done.status, done.err.count("\n")) == (2, 1)
+
+
 def test_what_a_csv_has_no_room_for_is_counted(tmp_path: Path) -> None:
     path = Path(books(tmp_path / "a.ndjson", 2))
     more = tape(tmp_path / "more", [header(AT + SECOND_NS), ticker(AT + SECOND_NS)])
@@ -338,6 +371,21 @@ def test_progress_is_for_a_terminal_that_shows_nothing_else(tmp_path: Path) -> N
         person.end()
         assert not any("● playing" in line for line in person.seen)
     assert (tmp_path / "out").read_bytes().startswith(b'{"feed":"book_snapshot"')
+
+
+def test_no_progress_is_drawn_into_what_reads_our_pipe_and_writes_to_the_terminal(
+    tmp_path: Path,
+) -> None:
+    path = books(tmp_path / "a.ndjson")
+    command = ("bash", "-c", f"{' '.join(KFWS)} replay {path} | cat")
+    with terminal(command=command) as person:
+        person.end()
+        assert b'"seq":100' in person.raw
+        assert b"playing" not in person.raw
+    command = ("bash", "-c", f"{' '.join(KFWS)} replay {path} > /dev/null")
+    with terminal(command=command) as person:
+        person.end()
+        assert b"playing" in person.raw
 
 
 def test_help_shows_how() -> None:

@@ -214,6 +214,14 @@ def test_a_proxy_of_the_environment_is_asked_but_for_this_machine(venue: Venue) 
         assert (direct.returncode, len(here.seen)) == (0, 1)
 
 
+def test_an_answer_nested_beyond_measure_is_one_line(venue: Venue) -> None:
+    venue.answer = "[" * 100_000 + "]" * 100_000
+    done = ask(venue.url, "GET", "x", "-f", "json")
+    assert done.status == 3
+    [line] = done.said
+    assert line.startswith("kfws: the venue is not in service: no JSON: [[[")
+
+
 # What is refused before anything is sent
 
 

@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import traceback
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kfws.cli.secrets import from_environment, parse_credentials, without_secrets
+from kfws.cli.env import Env
+from kfws.cli.secrets import parse_credentials, without_secrets
 from kfws.errors import Unwelcome
 from kfws.protocol.auth import DEMO, Credentials
 
@@ -131,6 +134,12 @@ def test_any_key_and_secret_come_out_as_they_went_in(key: str, secret: str, form
 
 
 # The environment
+
+
+def from_environment(environ: dict[str, str]) -> Credentials | None:
+    env = Env(environ, config_folder=Path(os.devnull))
+    return env.find_credentials(None, file=None, command=None)
+
 
 OURS = {"KFWS_API_KEY": KEY, "KFWS_API_SECRET": SECRET}
 OFFICIAL = {"KRAKEN_FUTURES_API_KEY": "official", "KRAKEN_FUTURES_API_SECRET": "AAAA"}

@@ -189,7 +189,7 @@ def test_a_torn_tape_is_taken_up_with_a_warning(tmp_path: Path) -> None:
     done = run(*TICKER, "-o", str(path))
     assert done.status == 0
     [line] = done.said
-    assert line.startswith(f"kfws: {path} was torn: its last 21 bytes")
+    assert line.startswith(f"kfws: {path} was torn: its end of 21 B is in ")
     assert all(tape(path))
 
 

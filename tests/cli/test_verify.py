@@ -6,7 +6,18 @@ from pathlib import Path
 import pytest
 
 from tests.cli.inside import run
-from tests.tapes.taping import AT, SECOND_NS, book, closed, header, opened, tape, ticker, totals
+from tests.tapes.taping import (
+    AT,
+    SECOND_NS,
+    book,
+    closed,
+    header,
+    opened,
+    subscribed,
+    tape,
+    ticker,
+    totals,
+)
 
 END = AT + 60 * SECOND_NS
 
@@ -91,6 +102,62 @@ def test_what_is_no_tape_gives_status_8(tmp_path: Path) -> None:
     (tmp_path / "a.ndjson").write_bytes(b"a,b\n")
     assert run("verify", str(tmp_path / "a.ndjson")).status == 8
     assert run("verify", str(tmp_path / "none")).status == 8
+
+
+def test_a_file_that_is_no_tape_is_named_and_the_rest_is_audited(tmp_path: Path) -> None:
+    recorded(tmp_path / "a.ndjson", 1, 2, 5)
+    (tmp_path / "b.ndjson").write_bytes(b"a,b\n")
+    (tmp_path / "c.ndjson").symlink_to("x" * 300)
+    done = run("verify", str(tmp_path))
+    assert done.status == 8
+    assert done.said == [
+        f"kfws: cannot read {tmp_path}/c.ndjson: File name too long",
+        f"kfws: {tmp_path}/b.ndjson is no tape: none of its lines begins with received_ns or kfws; "
+        "tapes are what `kfws subscribe … -o NAME.ndjson` writes",
+        "kfws: book PF_A: of 2 missing the recorder said nothing",
+        "kfws: 2 paths not audited, and of the rest: 2 messages missing",
+    ]
+    report = json.loads(done.out)
+    assert (report["missing"], len(report["tapes"]), len(report["unread"])) == (2, 1, 2)
+
+
+def test_a_tape_without_a_message_is_nothing_to_audit(tmp_path: Path) -> None:
+    path = tmp_path / "a.ndjson"
+    empty, torn = path, tmp_path / "b.ndjson.zst"
+    empty.write_bytes(b"")
+    torn.write_bytes(Path(recorded(torn, 1)).read_bytes()[:30])
+    done = run("verify", str(empty), "-f", "table")
+    assert done.status == 8
+    assert done.out.splitlines()[-1] == b"nothing to audit: 0 messages"
+    assert done.said[-1] == "kfws: nothing to audit: no message was recorded"
+    done = run("verify", str(torn))
+    assert done.status == 7
+    assert json.loads(done.out)["verdict"] == "nothing to audit"
+
+
+def test_a_subscription_without_a_message_is_named(tmp_path: Path) -> None:
+    lines = [header(), opened(), subscribed(AT, "trade", "PF_A"), book(1), closed(END), totals(END)]
+    path = str(tape(tmp_path / "a.ndjson", lines))
+    done = run("verify", path)
+    assert done.status == 0
+    assert json.loads(done.out)["verdict"] == "unprovable"
+    told = "kfws: trade PF_A: subscribed to, but no message of it was recorded"
+    assert done.said == [told]
+    assert run("verify", path, "--strict").status == 7
+
+
+@pytest.mark.parametrize("columns", [20, 60, 80])
+def test_on_a_terminal_nothing_is_wider_than_it(tmp_path: Path, columns: int) -> None:
+    path = recorded(tmp_path / ("long" * 20 + ".ndjson.zst"), *range(1, 101, 2))
+    done = run("verify", path, terminal=True, environ={"COLUMNS": str(columns)})
+    lines = done.out.decode().splitlines()
+    assert max(map(len, lines)) <= columns
+    if columns > 20:
+        assert lines[1].split()[0].endswith("long.ndjson.zst")
+        [row] = [line for line in lines if line.startswith("book")]
+        assert row.endswith("incomplete")
+    piped = run("verify", path, "-f", "table").out.decode().splitlines()
+    assert piped[1].startswith(path)
 
 
 @pytest.mark.parametrize("format", ["csv", "raw"])

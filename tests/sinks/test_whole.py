@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kfws.errors import OutputError, UsageError
+from kfws.errors import DiskFull, OutputError, UsageError
 from kfws.sinks.whole import appearing
 
 
@@ -30,6 +30,16 @@ def test_where_an_error_came_nothing_is_left_and_what_was_there_stays(tmp_path: 
         fail()
     assert [each.name for each in tmp_path.iterdir()] == ["a.csv"]
     assert path.read_text() == "old\n"
+
+
+def test_what_fails_is_called_by_the_name_that_was_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    with pytest.raises(DiskFull) as found, appearing(path) as partial:
+        raise DiskFull(f"disk full: {partial}", hint="make room")
+    assert (found.value.message, found.value.hint) == (f"disk full: {path}", "make room")
+    with pytest.raises(OutputError, match=r"cannot write .*/a: not a directory"):  # noqa: SIM117
+        with appearing(Path(__file__) / "a"):
+            pass
 
 
 def test_what_is_there_is_not_replaced_unless_asked_for(tmp_path: Path) -> None:

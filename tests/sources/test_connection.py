@@ -116,6 +116,17 @@ async def test_a_frame_of_five_megabytes_passes_and_one_above_sixteen_ends_the_c
         await connection.leave()
 
 
+async def test_a_small_frame_that_swells_above_sixteen_megabytes_ends_the_connection() -> None:
+    async def script(server: ServerConnection) -> None:
+        await server.send(b'"' + b"x" * 17_000_000 + b'"', text=True)
+
+    async with loopback(script, compression="deflate") as venue:
+        connection = await dial(Target(venue.url, compression=True))
+        assert await frames_of(connection, 2) == [INFO.encode()]
+        assert connection.ending[0] == 1009
+        await connection.leave()
+
+
 async def test_invalid_utf8_is_handed_on_and_ends_the_connection_with_1007() -> None:
     async def script(server: ServerConnection) -> None:
         server.protocol.send_text(b'{"feed":"\xff"}')

@@ -264,7 +264,7 @@ async def test_a_line_that_is_none_is_a_broken_frame_in_its_place(tmp_path: Path
 
 @pytest.mark.parametrize(
     ("name", "sentence"),
-    [("a.ndjson", "within a line: its last 3 bytes"), ("a.ndjson.zst", "within a compressed")],
+    [("a.ndjson", "within a line: its end of 3 B"), ("a.ndjson.zst", "within a compressed")],
 )
 async def test_a_torn_end_is_said_once(name: str, sentence: str, tmp_path: Path) -> None:
     path = tape(tmp_path / name, [header(), *(book(n) for n in range(150))])

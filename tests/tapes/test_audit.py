@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kfws.errors import OutputError
 from kfws.protocol.events import Cause, Data, Event, Gap, Report, Restart
 from kfws.tapes.audit import Audit, Stream
 from tests.frames_of import frames
@@ -313,14 +312,44 @@ def test_a_tape_cut_anywhere_is_torn_or_has_no_clean_end_and_misses_nothing_insi
 def test_what_is_no_tape_is_said_so(tmp_path: Path) -> None:
     path = tmp_path / "a.ndjson"
     path.write_bytes(b"a,b\n1,2\n")
-    with pytest.raises(OutputError, match="is no tape"):
-        audit(path)
+    found = audit(path, tape(tmp_path / "b.ndjson", run(book(1))))
+    assert [each.message for each in found.faults] == [
+        f"{path} is no tape: none of its lines begins with received_ns or kfws"
+    ]
+    assert [Path(each.path).name for each in found.tapes] == ["b.ndjson"]
+    assert (found.verdict, found.lost_inside) == ("complete", 0)
 
 
 def test_an_empty_file_is_a_tape_without_lines(tmp_path: Path) -> None:
     path = tmp_path / "a.ndjson"
     path.write_bytes(b"")
-    assert audit(path).tapes[0].lines == 0
+    found = audit(path)
+    assert found.tapes[0].lines == 0
+    assert found.verdict == "nothing to audit"
+
+
+def test_of_a_tape_without_messages_nothing_can_be_said(tmp_path: Path) -> None:
+    lines = [header(), opened(), subscribed(AT, "book", "PF_A"), totals(AT)]
+    for count in (1, 2, 3, 4):
+        assert audit(tape(tmp_path / "a.ndjson", lines[:count])).verdict == "nothing to audit"
+    told_missing = [*lines[:3], told(1, 2, "slow-reader", AT), totals(AT)]
+    assert audit(tape(tmp_path / "a.ndjson", told_missing)).verdict == "incomplete"
+
+
+def test_what_was_subscribed_to_and_gave_nothing_is_unprovable(tmp_path: Path) -> None:
+    acknowledged = [subscribed(AT, "book", each) for each in ("PF_A", "PF_B")]
+    found = audit(tape(tmp_path / "a.ndjson", run(*acknowledged, subscribed(AT, "fills"), book(1))))
+    assert [(each.feed, each.product, each.messages, each.verdict) for each in found.streams] == [
+        ("book", "PF_A", 1, "complete"),
+        ("book", "PF_B", 0, "unprovable"),
+        ("fills", None, 0, "unprovable"),
+    ]
+    assert found.verdict == "unprovable"
+
+
+def test_a_subscription_to_all_products_is_heard_by_any_of_them(tmp_path: Path) -> None:
+    lines = run(subscribed(AT, "ticker"), ticker(AT + 1))
+    assert only(audit(tape(tmp_path / "a.ndjson", lines)), "ticker").verdict == "no outage"
 
 
 def test_every_frame_of_the_venue_is_a_message_to_the_audit(tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -266,3 +269,54 @@ def test_a_name_that_finds_no_tape_is_said_so(tmp_path: Path) -> None:
         files.find([str(tmp_path / "none*")])
     with pytest.raises(OutputError, match="no tape in"):
         files.find([str(tmp_path)])
+
+
+@contextmanager
+def _as_nobody() -> Iterator[None]:
+    """What root would read all the same is shut to others."""
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if is_root:
+            os.seteuid(0)
+
+
+def test_what_cannot_be_looked_at_is_named_and_the_rest_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tmp_path.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.ndjson").write_bytes(_HEAD)
+    (tmp_path / "gone.ndjson").symlink_to("nowhere")
+    shut = tmp_path / "shut"
+    shut.mkdir()
+    (shut / "b.ndjson").write_bytes(_HEAD)
+    (tmp_path / "link.ndjson").symlink_to("shut/b.ndjson")
+    shut.chmod(0)
+    faults: list[OutputError] = []
+    try:
+        with _as_nobody():
+            assert files.find(["."], faults=faults) == [Path("a.ndjson")]
+            with pytest.raises(OutputError, match="cannot read"):
+                files.find(["."])
+            assert files.find(["./*"], faults=[]) == [Path("a.ndjson")]
+    finally:
+        shut.chmod(0o755)
+    assert sorted(each.message for each in faults) == [
+        "cannot read ./shut: Permission denied",
+        "cannot read link.ndjson: Permission denied",
+    ]
+
+
+def test_a_file_without_a_line_of_a_tape_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "a.ndjson"
+    for text in (b"notes\n", b"notes", b"a,b\n1,2\n"):
+        path.write_bytes(text)
+        with pytest.raises(OutputError, match="is no tape"):
+            files.check(path)
+    for text in (b"", _HEAD, _HEAD[:5], b"junk\n" + _HEAD, _frames("zst")[:30]):
+        path.write_bytes(text)
+        files.check(path)

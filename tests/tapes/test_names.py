@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kfws.errors import UsageError
+from kfws.errors import OutputError, UsageError
 from kfws.tapes.names import OPEN, Template, free, opened, torn
 
 AT_NS = 1_795_536_000_000_000_000
@@ -35,6 +35,13 @@ def test_a_rotation_puts_the_moment_ahead_of_the_suffixes_where_nothing_tells_fi
 
 def test_without_rotation_the_path_is_the_path() -> None:
     assert Template.of("book.ndjson", rotates=False).path("", "", AT_NS, 1) == Path("book.ndjson")
+
+
+@pytest.mark.parametrize("path", [".", "..", "a/.", "/..", "/"])
+@pytest.mark.parametrize("rotates", [True, False])
+def test_a_folder_is_no_name_of_a_file(path: str, rotates: bool) -> None:
+    with pytest.raises(OutputError, match="is a directory"):
+        Template.of(path, rotates=rotates)
 
 
 def test_what_is_no_field_is_said_with_those_there_are() -> None:

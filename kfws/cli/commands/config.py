@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -12,7 +13,7 @@ from kfws.cli.choices import Format
 from kfws.cli.commands.feeds import as_rows
 from kfws.cli.complete import commands
 from kfws.cli.env import Env
-from kfws.cli.rows import as_table
+from kfws.cli.rows import Column, as_table
 from kfws.cli.settings import TYPED, Command, Setting, settable, settings
 
 __all__ = ["config"]
@@ -69,7 +70,8 @@ def show(
         value, origin = found.get(name, (option.default, "default"))
         shown = _shown(name, value)
         rows.append({"setting": name.replace("_", "-"), "value": shown, "from": origin})
-    env.print(as_rows(rows, format, _table, is_terminal=env.stdout_is_terminal))
+    table = partial(_table, width=env.columns)
+    env.print(as_rows(rows, format, table, is_terminal=env.stdout_is_terminal))
 
 
 def _shown(name: str, value: Any) -> Any:
@@ -80,9 +82,10 @@ def _shown(name: str, value: Any) -> Any:
     return value
 
 
-def _table(rows: list[dict[str, object]]) -> str:
+def _table(rows: list[dict[str, object]], width: int | None) -> str:
     cells = [[str(row["setting"]), _text(row["value"]), str(row["from"])] for row in rows]
-    return as_table(("SETTING", "VALUE", "FROM"), cells)
+    columns = [Column("SETTING"), Column("VALUE", cut="end"), Column("FROM", cut="end")]
+    return as_table(columns, cells, width=width)
 
 
 def _text(value: object) -> str:

@@ -22,11 +22,14 @@ __all__ = ["convert"]
 
 BATCH = 512
 
-_Out = Annotated[
-    str,
+# One argument, since the parser would take a tape that stands alone for OUT.
+_Paths = Annotated[
+    list[str],
     typer.Argument(
-        metavar="OUT",
-        help="NAME.parquet, NAME.csv, .csv.gz or .csv.zst; {feed} in it stands for the feed.",
+        metavar="TAPE… OUT",
+        help="Recordings: files (.ndjson, .gz, .zst), folders with such files, globs. Last the "
+        "file to write: NAME.parquet, NAME.csv, .csv.gz or .csv.zst; {feed} in it stands for "
+        "the feed.",
         show_default=False,
     ),
 ]
@@ -34,8 +37,7 @@ _Out = Annotated[
 
 def convert(
     context: typer.Context,
-    tapes: options.Tapes,
-    output: _Out,
+    paths: _Paths,
     overwrite: options.Overwrite = False,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
@@ -64,14 +66,15 @@ def convert(
 
     env: Env = context.obj
     talk = env.speak(verbose=verbose, quiet=quiet, debug=debug, log_format=log_format)
-    make = _maker(output)
-    paths = find(tapes)
+    *tapes, output = paths
+    make = _maker(output, is_alone=not tapes)
+    found = find(tapes)
     damages: list[Damage] = []
-    readers = [Reader(path, damages=damages) for path in paths]
+    readers = [Reader(path, damages=damages) for path in found]
     raise_on_signals()
-    size = sum(path.stat().st_size for path in paths)
+    size = sum(path.stat().st_size for path in found)
     with ExitStack() as stack, Progress(env, "converting", size) as progress:
-        files = _Files(output, make, stack, overwrite=overwrite)
+        files = _Files(output, make, stack, found, overwrite=overwrite)
         read = broken = 0
         for data in _messages(readers):
             if data is None:
@@ -126,16 +129,23 @@ class _Maker(Protocol):
     def __call__(self, partial: Path, path: Path, feed: str) -> _File: ...
 
 
-def _maker(output: str) -> _Maker:
-    """What writes files of this name. Raises UsageError, MissingExtra."""
+def _maker(output: str, *, is_alone: bool = False) -> _Maker:
+    """What writes files of this name; ``is_alone``: no tape stands ahead of it.
+
+    Raises UsageError, MissingExtra."""
     from kfws.errors import UsageError
 
     name = output.lower()
+    is_csv = name.removesuffix(".gz").removesuffix(".zst").endswith(".csv")
+    if is_alone and (is_csv or name.endswith(".parquet")):
+        raise UsageError("TAPE is missing", hint=f"kfws convert NAME.ndjson.zst {output}")
+    if is_alone:
+        raise UsageError("OUT is missing", hint=f"kfws convert {output} NAME.parquet, or NAME.csv")
     if name.endswith(".parquet"):
         from kfws.sinks.parquet import Parquet
 
         return lambda partial, path, feed: Parquet(partial, feed=feed)
-    if name.removesuffix(".gz").removesuffix(".zst").endswith(".csv"):
+    if is_csv:
         return _CsvFile
     raise UsageError(
         f"{output} is no name for Parquet or csv",
@@ -180,8 +190,15 @@ class _Files:
     """The files, one for each feed; under their names when ``stack`` ends without an error."""
 
     def __init__(
-        self, output: str, make: _Maker, stack: ExitStack, *, overwrite: bool = False
+        self,
+        output: str,
+        make: _Maker,
+        stack: ExitStack,
+        tapes: Sequence[Path],
+        *,
+        overwrite: bool = False,
     ) -> None:
+        self._tapes = tapes
         self._output = output
         self._make = make
         self._stack = stack
@@ -205,11 +222,14 @@ class _Files:
 
         from kfws.errors import UsageError
         from kfws.sinks.whole import appearing
+        from kfws.tapes.recordings import header_of
+        from kfws.tapes.tape import texts
 
         if self._files and "{feed}" not in self._output:
-            feeds = " and ".join([*self._files, feed])
+            named = [each for path in self._tapes for each in texts(header_of(path).get("feeds"))]
+            *feeds, last = dict.fromkeys([*self._files, feed, *named])
             raise UsageError(
-                f"the tapes hold {feeds}, and a file holds one feed",
+                f"the tapes hold {', '.join(feeds)} and {last}, and a file holds one feed",
                 hint="put {feed} into the name: '{feed}" + Path(self._output).suffix + "'",
             )
         path = Path(self._path(feed))

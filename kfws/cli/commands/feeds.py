@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import typer
 
 from kfws.cli import options
 from kfws.cli.choices import Format
 from kfws.cli.env import Env
-from kfws.cli.rows import as_csv, as_table
+from kfws.cli.rows import Column, as_csv, as_table
 
 __all__ = ["as_rows", "feeds"]
 
@@ -35,7 +36,8 @@ def feeds(context: typer.Context, format: options.FormatOption = Format.auto) ->
         }
         for feed in FEEDS.values()
     ]
-    env.print(as_rows(rows, format, _table, is_terminal=env.stdout_is_terminal))
+    table = partial(_table, width=env.columns)
+    env.print(as_rows(rows, format, table, is_terminal=env.stdout_is_terminal))
 
 
 def as_rows(
@@ -51,7 +53,7 @@ def as_rows(
     return table(rows) if format is Format.table else _FORMATS[format](rows)
 
 
-def _table(rows: list[dict[str, object]]) -> str:
+def _table(rows: list[dict[str, object]], width: int | None) -> str:
     cells = [
         [
             str(row["feed"]),
@@ -61,7 +63,13 @@ def _table(rows: list[dict[str, object]]) -> str:
         ]
         for row in rows
     ]
-    return as_table(("FEED", "ACCESS", "PRODUCTS", "CARRIES"), cells)
+    columns = [
+        Column("FEED"),
+        Column("ACCESS", spare=1),
+        Column("PRODUCTS", spare=2),
+        Column("CARRIES", cut="end"),
+    ]
+    return as_table(columns, cells, width=width)
 
 
 _PRODUCTS = {"required": "named", "optional": "filter", "none": "-"}

@@ -65,15 +65,17 @@ def merge(
 
     from kfws.cli.progress import Progress
     from kfws.cli.signals import raise_on_signals
-    from kfws.errors import Incomplete
+    from kfws.errors import Incomplete, OutputError
     from kfws.sinks.whole import appearing
     from kfws.sources.merging import Merging
-    from kfws.tapes.files import Damage, Reader, find
+    from kfws.tapes.files import Damage, Reader, check, find
 
     env: Env = context.obj
     talk = env.speak(verbose=verbose, quiet=quiet, debug=debug, log_format=log_format)
     _check_name(output)
     paths = find(tapes)
+    for path in paths:
+        check(path)
     damages: list[Damage] = []
     merging = Merging([Reader(path, damages=damages) for path in paths])
     raise_on_signals()
@@ -83,6 +85,8 @@ def merge(
         Progress(env, "merging", size) as progress,
     ):
         totals, duration_s = _write(merging, _header(paths), Path(output), partial, progress)
+        if not totals.messages:
+            raise OutputError(f"no message in {' '.join(tapes)}", hint="`kfws verify` says more")
     if damages or merging.broken:
         what = f"{len(damages)} damaged frames, {merging.broken} broken lines"
         talk.say("warning", "damage", f"not all could be read: {what}; kfws verify says where")

@@ -11,7 +11,7 @@ from kfws.cli import options
 from kfws.cli.choices import Format, LogFormat, VenueName
 from kfws.cli.complete import product_ids
 from kfws.cli.env import Env
-from kfws.cli.rows import as_csv, as_table
+from kfws.cli.rows import Column, as_csv, as_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,7 +89,8 @@ def products(
     )
     if format is Format.auto:
         format = Format.table if world.stdout_is_terminal else Format.ndjson
-    world.print(_FORMATS[format](_chosen(found, globs or ["*"], type or "*")))
+    rows = _chosen(found, globs or ["*"], type or "*")
+    world.print(_table(rows, world.columns) if format is Format.table else _FORMATS[format](rows))
 
 
 async def _get(products_list: ProductsList, *, refresh: bool) -> Products:
@@ -134,15 +135,22 @@ def _cells(product: Product) -> list[str]:
     return [product.id, *map(text_of, (*tokens, product.expiry))]
 
 
-def _table(rows: _Rows) -> str:
+def _table(rows: _Rows, width: int | None) -> str:
     from kfws.sinks.columns import printable
 
     cells = []
     for product, _ in rows:
-        *columns, tradeable, expiry = map(printable, _cells(product))
-        cells.append([*columns, _YES.get(tradeable, tradeable), _to_the_minute(expiry)])
-    titles = ("PRODUCT", "TYPE", "TICK", "CONTRACT", "TRADED", "EXPIRY UTC")
-    return as_table(titles, cells, right=("TICK", "CONTRACT"))
+        *texts, tradeable, expiry = map(printable, _cells(product))
+        cells.append([*texts, _YES.get(tradeable, tradeable), _to_the_minute(expiry)])
+    columns = [
+        Column("PRODUCT"),
+        Column("TYPE", cut="end", spare=1),
+        Column("TICK", right=True),
+        Column("CONTRACT", right=True, spare=2),
+        Column("TRADED"),
+        Column("EXPIRY UTC", cut="end"),
+    ]
+    return as_table(columns, cells, width=width)
 
 
 def _to_the_minute(moment: str) -> str:
@@ -172,7 +180,6 @@ def _csv(rows: _Rows) -> str:
 
 
 _FORMATS = {
-    Format.table: _table,
     Format.ndjson: _ndjson,
     Format.raw: _ndjson,
     Format.json: _json,

@@ -126,7 +126,7 @@ def replay(
         Typed(
             feeds=feeds,
             products=product or (),
-            force_feed=True,
+            known_feeds=[each for tape in found for each in tape.feeds],
             recorded=True,
             format=format,
             outputs=output or (),
@@ -148,9 +148,9 @@ def replay(
         read_text=world.read_text,
     )
     _keep_apart(plan, found)
+    source = _source(plan, found, talk, pace, (from_, to), only=feed is not None)
     for warning in (*plan.warnings, *_doubts(plan, found, feed)):
         talk.say("warning", "plan", warning)
-    source = _source(plan, found, talk, pace, (from_, to), only=feed is not None)
     try:
         asyncio.run(_run(plan, source, _header(plan, found, world), world, talk))
     finally:
@@ -232,6 +232,8 @@ def _source(
     from_ns, to_ns = (None if each is None else moment_of_tape_ns(each, start_ns) for each in span)
     if to_ns is not None and to_ns <= max(start_ns, from_ns or 0):
         raise UsageError(f"--to {span[1]} is not behind the beginning", hint="look at --from, --to")
+    if from_ns is not None:
+        _check_end(tapes, str(span[0]), from_ns, start_ns)
     holds_one = any(output.format is Format.csv for output in plan.outputs)
     return Replay(
         tapes,
@@ -241,6 +243,28 @@ def _source(
         products=plan.products,
         from_ns=from_ns,
         to_ns=to_ns,
+    )
+
+
+def _check_end(tapes: Sequence[Tape], typed: str, from_ns: int, start_ns: int) -> None:
+    """Raises UsageError where all tapes end before --from, as far as they tell it in short."""
+    from datetime import UTC, datetime
+
+    from kfws.cli.quantities import length
+    from kfws.errors import UsageError
+    from kfws.tapes.files import last_ns
+
+    if any(tape.first_ns >= from_ns for tape in tapes):
+        return
+    ends = [last_ns(tape.path) for tape in tapes]
+    known = [end for end in ends if end is not None]
+    if len(known) < len(ends) or max(known) >= from_ns:
+        return
+    end = datetime.fromtimestamp(max(known) / 1e9, UTC)
+    raise UsageError(
+        f"nothing from {typed} on: the tape ends at {length((max(known) - start_ns) / 1e9)} "
+        f"({end:%Y-%m-%d %H:%M:%S} UTC)",
+        hint="look at --from",
     )
 
 
@@ -282,7 +306,8 @@ async def _run(plan: Plan, source: Replay, header: dict[str, Any], env: Env, tal
             from kfws.cli.keys import keys
 
             stack.enter_context(keys(env.stdin, lambda key: _obey(key, source)))
-        if env.stderr_is_terminal and not env.stdout_is_terminal:
+        # What reads a pipe may well write to the same terminal.
+        if env.stderr_is_terminal and env.stdout_is_kept:
             drawing = asyncio.create_task(_draw(env, lambda: _where(source, zone)))
             stack.callback(env.stderr.draw, "")
             stack.callback(drawing.cancel)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -110,6 +110,7 @@ def request(
     ca_file: options.CaFile = None,
     credentials: options.CredentialsFile = None,
     credentials_command: options.CredentialsCommand = None,
+    profile: options.Profile = None,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
     log_format: options.LogFormatOption = LogFormat.text,
@@ -159,7 +160,9 @@ def request(
     venue = VenueName.sim if not base else None
     key = None
     if auth:
-        key = world.find_credentials(venue, file=credentials, command=credentials_command)
+        key = world.find_credentials(
+            venue, file=credentials, command=credentials_command, profile=profile
+        )
     if method is not Method.GET and not yes and venue is None:
         _ask_first(world, call, base)
     route = _Route(base, key, world.proxy(proxy, base) if base else None, ca_file)
@@ -194,7 +197,7 @@ class _Route:
 
     base: str
     key: Credentials | None
-    proxy: str | None
+    proxy: str | None = field(repr=False)
     ca_file: str | None
 
 
@@ -269,7 +272,7 @@ def _formatted(body: bytes, format: Format, *, is_terminal: bool) -> bytes:
         # Valid, though format() alone would take more than that for JSON.
         msgspec.json.decode(body, type=msgspec.Raw)
         body = msgspec.json.format(body, indent=2 if indented else -1)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         pass
     if is_terminal:
         lines = body.decode(errors="replace").splitlines()

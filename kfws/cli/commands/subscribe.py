@@ -69,6 +69,7 @@ def subscribe(
     force_feed: options.ForceFeed = False,
     credentials: options.CredentialsFile = None,
     credentials_command: options.CredentialsCommand = None,
+    profile: options.Profile = None,
     attempts: options.Attempts = None,
     redundancy: options.Redundancy = 1,
     renew: options.Renew = None,
@@ -200,6 +201,7 @@ def subscribe(
         talk,
         credentials=credentials,
         credentials_command=credentials_command,
+        profile=profile,
     )
 
 
@@ -210,6 +212,7 @@ def stream(
     *,
     credentials: str | None = None,
     credentials_command: str | None = None,
+    profile: str | None = None,
 ) -> None:
     """Makes the plan of what was typed, and runs it to its end."""
     from kfws.cli import loop
@@ -220,7 +223,7 @@ def stream(
         talk.say("warning", "plan", warning)
     key = None
     if plan.jetstream.source is None:
-        key = env.credentials(plan, file=credentials, command=credentials_command)
+        key = env.credentials(plan, file=credentials, command=credentials_command, profile=profile)
     loop.run(_run(plan, key, env, talk), plan.loop)
 
 

@@ -9,10 +9,12 @@ import typer
 from kfws.cli import options
 from kfws.cli.choices import Format, LogFormat
 from kfws.cli.env import Env
+from kfws.cli.rows import Column, as_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from kfws.errors import OutputError
     from kfws.tapes.audit import Audit, Stream, Tape
 
 __all__ = ["verify"]
@@ -43,7 +45,8 @@ def verify(
 ) -> None:
     """Say what is on tapes and what is missing: by number, by interval, by byte.
 
-    Status 7 when messages are missing that no snapshot lists, or lines were lost inside. What
+    Status 7 when messages are missing that no snapshot lists, or lines were lost inside; 8 for
+    what cannot be read, is no tape or holds no message (the rest is audited all the same). What
     nobody can prove is listed, status 0. Tapes that follow each other are one recording, tapes
     that overlap are several: `kfws merge` makes one of them.
 
@@ -66,11 +69,16 @@ def verify(
         raise UsageError(
             f"verify has no -f {format.value}", hint="there are table, json and ndjson"
         )
-    audit = Audit(find(tapes))
+    faults: list[OutputError] = []
+    audit = Audit(find(tapes, faults=faults), faults)
     with Progress(env, "verifying", sum(each.bytes for each in audit.tapes)) as progress:
         for done in audit.run():
-            progress.show(done, sum(each.messages for each in audit.tapes))
-    env.print(_as_table(audit) if format is Format.table else _as_json(audit, format))
+            progress.show(done, audit.messages)
+    if not audit.tapes and len(audit.faults) == 1:
+        raise audit.faults[0]
+    for fault in audit.faults:
+        talk.say("warning", "unread", fault.message, hint=fault.hint)
+    env.print(_as_table(audit, env.columns) if format is Format.table else _as_json(audit, format))
     doubts = [doubt for tape in audit.tapes for doubt in _doubts(tape)]
     doubts += [doubt for stream in audit.streams for doubt in _doubts_of_stream(stream)]
     for doubt in doubts:
@@ -79,19 +87,27 @@ def verify(
 
 
 def _judge(audit: Audit, doubts: Sequence[str]) -> None:
-    """Raises Incomplete where something is missing, or doubtful under --strict."""
-    from kfws.errors import Incomplete
+    """Raises OutputError where not all could be read, or there is nothing; Incomplete where
+    something is missing, or doubtful under --strict."""
+    from kfws.errors import Incomplete, OutputError
 
     faults = []
     if audit.missing:
         faults.append(f"{_count(audit.missing, 'message')} missing")
     if audit.lost_inside:
         faults.append("lines lost inside")
+    if audit.faults:
+        rest = f", and of the rest: {', '.join(faults)}" if faults else ""
+        raise OutputError(f"{_count(len(audit.faults), 'path')} not audited{rest}")
     if faults:
         raise Incomplete(
             f"not complete: {', '.join(faults)}",
             hint="another recording of the same time may have them: `kfws merge`",
         )
+    if not audit.messages:
+        if any(tape.is_torn for tape in audit.tapes):
+            raise Incomplete("nothing to audit: what is torn holds no message that can be read")
+        raise OutputError("nothing to audit: no message was recorded")
     if doubts:
         raise Incomplete(f"{_count(len(doubts), 'doubt')}, and --strict was given")
 
@@ -113,6 +129,8 @@ def _doubts(tape: Tape) -> Iterator[str]:
 
 def _doubts_of_stream(stream: Stream) -> Iterator[str]:
     name = f"{stream.feed} {stream.product or ''}".rstrip()
+    if not stream.messages:
+        yield f"{name}: subscribed to, but no message of it was recorded"
     if stream.duplicates:
         yield f"{name}: {_count(stream.duplicates, 'message')} twice"
     if stream.untold:
@@ -132,13 +150,22 @@ def _as_json(audit: Audit, format: Format) -> str:
 # ── for people ──
 
 
-def _as_table(audit: Audit) -> str:
-    tables = [_aligned(_tape_rows(audit.tapes))]
+def _as_table(audit: Audit, width: int | None) -> str:
+    tables = [_table_of_tapes(audit.tapes, width)] if audit.tapes else []
     if audit.streams:
-        tables.append(_aligned(_stream_rows(audit.streams)))
+        tables.append(_table_of_streams(audit.streams, width))
     if lines := [*_gap_lines(audit.streams)]:
-        tables.append("".join(line + "\n" for line in lines))
-    return "\n".join([*tables, _sum(audit)]) + "\n"
+        tables.append("".join(_wrapped(line, width) + "\n" for line in lines))
+    return "\n".join([*tables, _wrapped(_sum(audit), width)]) + "\n"
+
+
+def _wrapped(line: str, width: int | None) -> str:
+    """Broken between words where a terminal would break it anywhere."""
+    from textwrap import fill
+
+    if width is None:
+        return line
+    return fill(line, width, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _gap_lines(streams: Sequence[Stream]) -> Iterator[str]:
@@ -166,24 +193,34 @@ def _are_several(streams: Sequence[Stream]) -> bool:
 
 def _sum(audit: Audit) -> str:
     streams = audit.streams
-    parts = [f"{audit.verdict}: {_count(sum(each.messages for each in audit.tapes), 'message')}"]
+    parts = [f"{audit.verdict}: {_count(audit.messages, 'message')}"]
     for name in ("missing", "healed"):
         number = sum(getattr(each, name) for each in streams)
         parts += [f"{number:,} {name}"] if number else []
     unprovable = sum(each.unprovable for each in streams)
     parts += [f"{_count(unprovable, 'interval')} unprovable"] if unprovable else []
+    parts += [f"{_count(len(audit.faults), 'path')} not read"] if audit.faults else []
     return ", ".join(parts)
 
 
-def _tape_rows(tapes: Sequence[Tape]) -> Iterator[list[str]]:
+def _table_of_tapes(tapes: Sequence[Tape], width: int | None) -> str:
     several = len({tape.recording for tape in tapes}) > 1
-    recording = ["REC>"] if several else []
-    yield ["TAPE", *recording, "LINES>", "MESSAGES>", "CONNECTIONS>", "FRAMES>", "STATE"]
+    columns = [
+        Column("TAPE", cut="start"),
+        *([Column("REC", right=True)] if several else []),
+        Column("LINES", right=True, spare=1),
+        Column("MESSAGES", right=True),
+        Column("CONNECTIONS", right=True, spare=1),
+        Column("FRAMES", right=True, spare=1),
+        Column("STATE", cut="end"),
+    ]
+    rows = []
     for tape in tapes:
         frames = f"{tape.frames:,}" if tape.compression else "-"
         counts = [f"{each:,}" for each in (tape.lines, tape.messages, tape.connections)]
         recording = [str(tape.recording)] if several else []
-        yield [tape.path, *recording, *counts, frames, _state(tape)]
+        rows.append([_shown(tape.path), *recording, *counts, frames, _state(tape)])
+    return as_table(columns, rows, width=width)
 
 
 def _state(tape: Tape) -> str:
@@ -201,21 +238,39 @@ def _state(tape: Tape) -> str:
     return "; ".join(parts) or "whole"
 
 
-def _stream_rows(streams: Sequence[Stream]) -> Iterator[list[str]]:
+def _table_of_streams(streams: Sequence[Stream], width: int | None) -> str:
     """Columns that say nothing of any stream are left out."""
     counts = [
         (title, name) for title, name in _COUNTS if any(getattr(stream, name) for stream in streams)
     ]
     several = _are_several(streams)
-    head = ["FEED", "PRODUCT", *(["REC>"] if several else []), "MESSAGES>", "FIRST (UTC)", "LAST"]
-    yield [*head, "NUMBERS", *(f"{title}>" for title, _ in counts), "DELAY>", "VERDICT"]
+    columns = [
+        Column("FEED", cut="end"),
+        Column("PRODUCT", cut="end"),
+        *([Column("REC", right=True)] if several else []),
+        Column("MESSAGES", right=True),
+        Column("FIRST (UTC)", spare=2),
+        Column("LAST", spare=3),
+        Column("NUMBERS", spare=4),
+        *(Column(title, right=True, spare=title != "MISSING") for title, _ in counts),
+        Column("DELAY", right=True, spare=5),
+        Column("VERDICT"),
+    ]
+    rows = []
     for stream in streams:
-        row = [stream.feed, stream.product or "-"]
+        row = [_shown(stream.feed), _shown(stream.product or "-")]
         row += [str(stream.recording)] if several else []
         row += [f"{stream.messages:,}", _clock(stream.first_ns, "%Y-%m-%d ")]
         row += [_clock(stream.last_ns), _numbers(stream)]
         row += [f"{getattr(stream, name):,}" for _, name in counts]
-        yield [*row, _delay(stream), stream.verdict]
+        rows.append([*row, _delay(stream), stream.verdict])
+    return as_table(columns, rows, width=width)
+
+
+def _shown(text: str) -> str:
+    from kfws.sinks.columns import printable
+
+    return printable(text)
 
 
 _COUNTS = (
@@ -248,24 +303,6 @@ def _delay(stream: Stream) -> str:
     if stream.delay_p50_ms is None:
         return "-"
     return f"{stream.delay_p50_ms}/{stream.delay_p99_ms} ms"
-
-
-def _aligned(rows: Iterator[list[str]]) -> str:
-    """Rows as columns of even width; those whose title ends in ``>`` stand at the right."""
-    from kfws.sinks.columns import printable
-
-    found = [[printable(cell) for cell in row] for row in rows]
-    rights = [title.endswith(">") for title in found[0]]
-    found[0] = [title.removesuffix(">") for title in found[0]]
-    widths = [max(map(len, column)) for column in zip(*found, strict=True)]
-    return "".join(
-        "  ".join(
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(row, widths, rights, strict=True)
-        ).rstrip()
-        + "\n"
-        for row in found
-    )
 
 
 def _count(number: int, noun: str) -> str:

@@ -1,0 +1,284 @@
+"""No secret gets out: every command and many faults, with marked secrets, and a look at all that
+was written. The one exception is what `kfws auth sign` is asked for.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import signal
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.asyncio.server import ServerConnection
+
+from kfws import FuturesWSClient
+from kfws.cli.app import app
+from kfws.cli.env import Env
+from kfws.cli.plan import Typed, make_plan
+from kfws.protocol.auth import DEMO, Credentials, sign_challenge
+from kfws.protocol.session import Session, Subscription
+from kfws.rest import Rest
+from kfws.sim.server import SimOptions, serve
+from kfws.sources.connection import Target
+from kfws.sources.live import Live
+from tests.cli.inside import beside, run
+from tests.cli.program import end, environment, start
+from tests.cli.program import run as run_apart
+from tests.loopback import Loopback, loopback
+from tests.test_rest import listening
+
+WRONG = Credentials("marked-key-of-nobody-0001", "bWFya2VkLXNlY3JldC1vZi1ub2JvZHk=")
+PASSWORD = "marked-password-of-a-proxy"
+LOUD = ("--debug", "-v")
+# Shorter pieces may be there by chance; the last four characters of a key may be shown.
+PIECE = 8
+
+
+def variables(key: Credentials) -> dict[str, str]:
+    return {"KFWS_API_KEY": key.key, "KFWS_API_SECRET": key.secret}
+
+
+def secrets_in(text: bytes | str, marks: Iterable[str]) -> list[str]:
+    """Each mark of which a piece stands in the text, however JSON spells it, and where."""
+    found = text.decode(errors="replace") if isinstance(text, bytes) else text
+    plain = found.replace("\\/", "/")
+    return [
+        f"{mark}: {plain[max(0, plain.index(piece) - 80) :][:200]}"
+        for mark in marks
+        if (piece := next((each for each in _pieces(mark) if each in plain), None))
+    ]
+
+
+def _pieces(mark: str) -> Iterator[str]:
+    for at in range(len(mark) - PIECE + 1):
+        yield mark[at : at + PIECE]
+
+
+def marks_of(*keys: Credentials) -> list[str]:
+    return [mark for key in keys for mark in (key.key, key.secret)]
+
+
+def all_written(folder: Path) -> bytes:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return b"\n".join(
+        gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        for path in files
+    )
+
+
+def test_a_secret_that_gets_out_is_seen() -> None:
+    assert len(secrets_in(f"x{DEMO.secret[20:28]}x", marks_of(DEMO))) == 1
+    assert len(secrets_in(DEMO.secret.replace("/", "\\/"), marks_of(DEMO))) == 1
+    assert not secrets_in(f"…{DEMO.key[-4:]}", marks_of(DEMO))
+
+
+FAULTS = (
+    *("", "drop@100ms", "close=1008@3msgs", "restart@100ms", "refuse=503:times=1"),
+    *("alerts=1", "no-ack=1", "late-challenge=100ms", "wrong-challenge=1", "wrong-challenge=9"),
+    *("reject:feed=fills", "broken=1@2msgs", "binary=1@2msgs", "duplicate=1@2msgs"),
+)
+FORMATS = ("ndjson", "raw", "json", "table")
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_no_fault_brings_a_secret_into_an_output_or_a_log(fault: str, tmp_path: Path) -> None:
+    place = FAULTS.index(fault)
+    options = SimOptions(faults=[fault] if fault else ())
+    with beside(lambda: serve(options)) as venue:
+        done = run(
+            *("subscribe", "fills,open_orders,ticker", "PF_XBTUSD", "--url", venue.url, *LOUD),
+            *("--duration", "700ms", "--events", "-f", FORMATS[place % len(FORMATS)]),
+            *("-o", "-", "-o", str(tmp_path / "tape.ndjson"), "-o", str(tmp_path / "{feed}.csv")),
+            *("--log-format", ("text", "json")[place % 2]),
+            environ=variables(DEMO),
+        )
+        asked = [json.loads(each) for each in venue.received]
+    assert done.status in (0, 4, 5), done.err
+    signed = {str(each[k]) for each in asked for k in _OF_REQUESTS if k in each}
+    marks = {*marks_of(DEMO), *signed}
+    assert len(signed) >= 1
+    for written in (done.out, done.err, all_written(tmp_path)):
+        assert secrets_in(written, marks) == []
+
+
+# A challenge without its signature is worth nothing; the venue's message with it stays as it is.
+_OF_REQUESTS = ("api_key", "signed_challenge")
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_what_a_venue_echoes_is_overwritten(format: str, tmp_path: Path) -> None:
+    """A venue that repeats all it was told, in acknowledgements and in places of its own."""
+
+    venues: list[Loopback] = []
+
+    async def repeat(connection: ServerConnection) -> None:
+        venue = venues[0]
+        await venue.until(lambda seen: any("api_key" in each for each in seen.requests))
+        await connection.send(json.dumps({"event": "challenge", "message": CHALLENGE}))
+        await venues[0].until(
+            lambda seen: any("signed_challenge" in each for each in seen.requests)
+        )
+        for event in ("subscribed", "alert", "info"):
+            echo = {"event": event, "feed": "fills", "message": DEMO.secret, **ECHO}
+            await connection.send(json.dumps(echo))
+        await connection.send(json.dumps({"feed": "fills", "fills": [], "x": ECHO}))
+
+    with beside(lambda: loopback(repeat)) as venue:
+        venues.append(venue)
+        done = run(
+            *("subscribe", "fills", "--url", venue.url, *LOUD, "-n", "1", "--timeout", "10s"),
+            *("-f", format, "--events", "-o", "-", "-o", str(tmp_path / "tape.ndjson.gz")),
+            environ=variables(DEMO),
+        )
+    assert done.status == 0, done.err
+    marks = [*marks_of(DEMO), ECHO["signed_challenge"]]
+    assert b"****" in all_written(tmp_path)
+    for written in (done.out, done.err, all_written(tmp_path)):
+        assert secrets_in(written, marks) == []
+
+
+CHALLENGE = "226aee50-88fc-4618-a42a-34f7709570b2"
+ECHO = {
+    "api_key": DEMO.key,
+    "original_challenge": CHALLENGE,
+    "signed_challenge": sign_challenge(DEMO.secret, CHALLENGE),
+}
+
+
+def commands() -> set[str]:
+    """Every command that there is."""
+    names = {str(each.name or (each.callback and each.callback.__name__)) for each in _registered()}
+    return names - {"None"}
+
+
+def _registered() -> Iterator[Any]:
+    yield from app.registered_commands
+    for group in app.registered_groups:
+        assert group.typer_instance is not None
+        yield from group.typer_instance.registered_commands
+
+
+def test_no_command_writes_a_secret(tmp_path: Path) -> None:
+    """The good key in the environment, a wrong one kept and in a file."""
+    config, file = tmp_path / "config", tmp_path / "keys"
+    out = tmp_path / "out"
+    out.mkdir()
+    file.write_text(f"api_key = {WRONG.key}\napi_secret = {WRONG.secret}\n")
+    file.chmod(0o600)
+    tape = str(out / "tape.ndjson")
+    prints = f"printf '{WRONG.key}\\n{WRONG.secret}\\n'"
+    proxy = f"http://me:{PASSWORD}@127.0.0.1:1"
+    with beside(lambda: serve(SimOptions(rest_port=0))) as venue, beside(listening) as rest:
+        ws = ("--url", venue.url)
+        lines: list[tuple[str, ...]] = [
+            ("subscribe", "fills", *ws, "-n", "1", "-o", tape, "--credentials-command", prints),
+            ("subscribe", "open_orders,fills", *ws, "-n", "2", "-o", tape),
+            ("subscribe", "fills", *ws, "--profile", "marked"),
+            ("subscribe", "fills", *ws, "--credentials", str(file), "-f", "raw"),
+            (
+                *("subscribe", "ticker", "PF_XBTUSD", "--env", "demo", "--proxy", proxy),
+                *("--attempts", "1", "-o", str(out / "proxied.ndjson")),
+            ),
+            ("book", "PF_XBTUSD", *ws, "-n", "1"),
+            ("feeds",),
+            ("products", "--rest-url", venue.rest_url),
+            ("request", "GET", "openorders", "--rest-url", venue.rest_url),
+            ("request", "GET", "openorders", "--rest-url", rest.url),
+            ("request", "GET", "openorders", "--rest-url", rest.url, "--proxy", proxy),
+            ("request", "POST", "x", "--rest-url", venue.rest_url, "-y", "--profile", "marked"),
+            ("request", "GET", "x", "--rest-url", "http://venue.example", "--insecure"),
+            ("replay", tape, "--speed", "max", "--events"),
+            ("verify", tape),
+            ("merge", tape, "-o", str(out / "merged.ndjson")),
+            ("convert", tape, str(out / "fills.csv"), "--feed", "fills"),
+            ("auth", "status", "--credentials", str(file), "--profile", "marked"),
+            ("auth", "check", *ws),
+            ("auth", "check", *ws, "--profile", "marked"),
+            ("auth", "check", "--env", "demo", "--proxy", proxy),
+            ("auth", "sign", "x", "--profile", "no"),
+            ("doctor", *ws, "--rest-url", venue.rest_url),
+            ("doctor", *ws, "--profile", "marked"),
+            ("doctor", "--env", "demo", "--proxy", proxy),
+            ("auth", "logout", "--profile", "marked"),
+            ("config", "show", "request"),
+        ]
+        logged_in = run_apart(
+            *("auth", "login", "--profile", "marked", *LOUD),
+            input=f"{WRONG.key}\n{WRONG.secret}\n",
+            env=environment(XDG_CONFIG_HOME=str(config)),
+        )
+        written = [logged_in.stdout, logged_in.stderr]
+        for args in lines:
+            loud = () if args[0] in ("feeds", "config") else LOUD
+            more = {"KFWS_PROXY": proxy} if args[0] == "config" else {}
+            done = run(*args, *loud, environ=variables(DEMO) | more, config=config / "kfws")
+            assert done.status != 1, (args, done.err)
+            written += [done.out.decode(), done.err]
+        asked = [json.loads(each) for each in venue.received]
+        signatures = [seen.headers["Authent"] for seen in rest.seen]
+    program = start("sim", "--port", "0", *LOUD, env=environment(**variables(WRONG)))
+    assert program.stderr is not None
+    written.append(program.stderr.readline())
+    assert program.poll() is None
+    ours, _ = end(program, signal.SIGTERM)  # it publishes a key of its own
+    assert secrets_in(ours, marks_of(WRONG)) == []
+    typed = {arg for args in lines for arg in args[:2]} | {"sim", "login"}
+    assert commands() <= typed
+    signed = {str(each[k]) for each in asked for k in _OF_REQUESTS if k in each}
+    assert len(signed) > 4
+    assert signatures
+    marks = {*marks_of(DEMO, WRONG), PASSWORD, *signed, *signatures}
+    for text in (*written, all_written(out).decode(errors="replace")):
+        assert secrets_in(text, marks) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{WRONG.key}",
+        f"{WRONG.key}\n{WRONG.secret}!\n",
+        f'{{"api_key":"{WRONG.key}","api_secret":["{WRONG.secret}"]}}',
+        f"api_key = {WRONG.key}\n{WRONG.secret}\n",
+        f"api_key={WRONG.key}\napi_secret={WRONG.secret}\xff",
+    ],
+)
+def test_a_malformed_key_is_not_shown_either(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_bytes(text.encode("latin-1"))
+    file.chmod(0o600)
+    for args in (
+        ("subscribe", "fills"),
+        ("auth", "status"),
+        ("auth", "check"),
+        ("auth", "sign", "x"),
+    ):
+        done = run(*args, "--credentials", str(file), *LOUD)
+        assert done.status == 4
+        assert secrets_in(done.out + done.err.encode(), marks_of(WRONG)) == []
+    env = environment(XDG_CONFIG_HOME=str(tmp_path / "config"))
+    with file.open() as stdin:
+        program = start("auth", "login", *LOUD, stdin=stdin, env=env)
+        out, err = program.communicate()
+    assert program.returncode == 4
+    assert "Traceback" in err
+    assert secrets_in(out + err, marks_of(WRONG)) == []
+
+
+async def test_what_stands_in_memory_does_not_tell_when_it_is_printed() -> None:
+    proxy = f"http://me:{PASSWORD}@127.0.0.1:1"
+    typed = Typed(feeds="fills", proxy=proxy)
+    wanted = [Subscription("fills")]
+    target = Target(url="wss://venue.example/ws/v1", proxy=proxy)
+    things = (
+        *(DEMO, typed, target, Env(variables(DEMO), args=["--proxy", proxy])),
+        make_plan(typed, stdout_is_terminal=False, read_text=str),
+        Session(wanted, DEMO),
+        Live(target, wanted, DEMO),
+        Rest("https://venue.example", DEMO, proxy=proxy),
+        FuturesWSClient(DEMO.key, DEMO.secret, proxy=proxy),
+    )
+    for each in things:
+        assert secrets_in(f"{each}{each!r}", [*marks_of(DEMO), PASSWORD]) == []
