@@ -9,7 +9,7 @@ import typer
 from kfws.cli import options
 from kfws.cli.choices import Format, LogFormat, VenueName
 from kfws.cli.env import Env
-from kfws.cli.rows import as_csv, as_table
+from kfws.cli.rows import Column, as_csv, as_table
 from kfws.cli.settings import Command
 
 if TYPE_CHECKING:
@@ -180,7 +180,8 @@ def _formatted(rows: list[dict[str, str]], format: Format) -> str:
     match format:
         case Format.table:
             cells = [[printable(cell) for cell in row.values()] for row in rows]
-            return as_table(("SOURCE", "STATE", "KEY", "FAULT"), cells)
+            columns = [Column("SOURCE"), Column("STATE"), Column("KEY"), Column("FAULT", cut="end")]
+            return as_table(columns, cells)
         case Format.csv:
             return as_csv(list(rows[0]), [list(row.values()) for row in rows])
         case Format.json:
