@@ -137,6 +137,7 @@ class Run:
         self._started_at = self._last_at = self._loop.time()
         self._at_work: asyncio.Task[None] | None = None
         self._is_over = False
+        self._bug: BaseException | None = None
         self._ending: KfwsError | None = None
         self._source: Acknowledging | None = None
         self._beyond: list[Event] = []
@@ -191,9 +192,13 @@ class Run:
         source.on_failure = self._end
         self._at_work = asyncio.create_task(self._take_all(source.events()))
         watchers = [asyncio.create_task(each) for each in self._watchers(source)]
+        for each in watchers:
+            each.add_done_callback(self._look_at_watcher)
         try:
             await self._at_work
         except asyncio.CancelledError:
+            if self._bug is not None:
+                raise self._bug from None
             if not self._is_over:
                 raise
         except OutputError as exc:
@@ -208,6 +213,13 @@ class Run:
         if unmatched and self._ending is None and self._outlets:
             return NothingCame(f"no message matched --until {self._header['until']!r}")
         return self._ending
+
+    def _look_at_watcher(self, watcher: asyncio.Task[None]) -> None:
+        """A fault of what runs beside the pump ends the run at once, not when somebody looks."""
+        if not watcher.cancelled() and (exc := watcher.exception()) is not None:
+            self._bug = exc
+            if self._at_work is not None:
+                self._at_work.cancel()
 
     def _take_rest(self, source: Source) -> None:
         """What came before the run was ended is passed on all the same, but beyond a limit.

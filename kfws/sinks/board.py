@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import tzinfo
+from math import isfinite
 
 from msgspec import Raw
 
@@ -31,6 +32,9 @@ TREND_SLOWEST_NS = 15 * SECOND_NS
 SIZE_DIGITS = 6
 NARROWEST_TEXT = 10
 BARS = "▁▂▃▄▅▆▇█"
+
+# So many messages are remembered for the next picture; where none comes they are folded.
+QUEUED_MOST = 500
 
 
 class Trend:
@@ -77,6 +81,8 @@ class State:
         self._feed = feed
         self._latest: dict[str | None, Data] = {}
         self._queue: list[Data] = []
+        self._found: dict[str, int] = {}
+        """Rows that changed since the last picture, and when."""
         self._is_folded = feed in _FOLDED
         self.rows: dict[str, Row] = {}
         self.heard = False
@@ -85,18 +91,26 @@ class State:
         """A message that replaces the one before it is not even looked at."""
         if self._is_folded:
             self._queue.append(message)
+            if len(self._queue) >= QUEUED_MOST:  # nothing is drawn meanwhile
+                self._fold_queue()
         else:
             self._latest[message.product] = message
 
     def news(self) -> list[tuple[str, Row, int]]:
         """Key, row and arrival of what came since the last time, the latest of each thing."""
         latest, self._latest = self._latest, {}
-        queue, self._queue = self._queue, []
-        self.heard |= bool(latest or queue)
-        found: dict[str, int] = {}
-        for message in [*latest.values(), *queue]:
-            found |= dict.fromkeys(self._fold(message), message.received_ns)
+        for message in latest.values():
+            self._found |= dict.fromkeys(self._fold(message), message.received_ns)
+        self._fold_queue()
+        found, self._found = self._found, {}
+        self.heard |= bool(latest or found)
         return [(key, self.rows[key], at) for key, at in found.items() if key in self.rows]
+
+    def _fold_queue(self) -> None:
+        self.heard |= bool(self._queue)
+        for message in self._queue:
+            self._found |= dict.fromkeys(self._fold(message), message.received_ns)
+        self._queue = []
 
     def _fold(self, data: Data) -> list[str]:
         """The keys of the rows that the message changed."""
@@ -294,9 +308,10 @@ def _first(row: Row, keys: tuple[str, ...]) -> Raw | None:
 def _number(text: str) -> float | None:
     """For comparing; None where there is none."""
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
         return None
+    return number if isfinite(number) else None
 
 
 def _rounded(text: str, places: int = 12) -> str:
@@ -431,9 +446,15 @@ class Board:
         """Writes what changed; all, where the columns have to be others for it."""
         before = self._widths.copy()
         places = [place for place, _ in self._layout]
-        changed = [line for line in lines if line.look(places, now_ns) or not line.text]
+        changed = []
+        for line in lines:
+            anew = not line.text  # out of sight meanwhile, its cells may be of another layout
+            if line.look(range(len(self._columns)) if anew else places, now_ns, anew=anew) or anew:
+                changed.append(line)
         if not places or width != self._width or self._widths != before:
             self._width = width
+            for line in self._lines.values():
+                line.text = ""  # also of those that are out of sight: they come back
             for line in lines:
                 line.look(range(len(self._columns)), now_ns, anew=True)
             self._layout = _fitting(self._columns, self._widths, width)

@@ -6,6 +6,7 @@ second. So decoding for the eye happens at drawing rate, whatever the rate of me
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -14,6 +15,9 @@ from kfws.sinks.screen import Screen, Size
 from kfws.sinks.status import Status
 
 __all__ = ["Display", "View"]
+
+# Where nothing is drawn for long, the older lines go: they stood on nobody's screen.
+SAID_MOST = 1000
 
 
 class View(Protocol):
@@ -42,7 +46,7 @@ class Display:
         self._views = views
         self._status = status
         self._screen = Screen()
-        self._said: list[str] = []
+        self._said: deque[str] = deque(maxlen=SAID_MOST)
 
     def encode(self, events: Sequence[Event]) -> bytes:
         """Nothing: the events are remembered."""
@@ -72,7 +76,8 @@ class Display:
     def _above(self, now_ns: int, size: Size, rows: list[str]) -> list[str]:
         room = Size(size.columns, size.lines - len(rows))
         lines = [line for view in self._views for line in view.above(now_ns, room)]
-        said, self._said = self._said, []
+        said = [*self._said]
+        self._said.clear()
         return lines + said
 
     def _rows(self, now_ns: int, size: Size) -> list[str]:

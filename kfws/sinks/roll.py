@@ -19,6 +19,8 @@ __all__ = ["Roll"]
 
 # Between two drawings nobody reads more than some screens; of what is older the number is told.
 SCREENS_KEPT = 4
+# And where nothing is drawn at all (Ctrl-S, in the background) no more than this is held.
+WAITING_MOST = 2000
 PARTS = "▏▎▍▌▋▊▉█"
 # A size that was the greatest fades as others come, so that bars stay comparable.
 FADE = 0.995
@@ -56,25 +58,33 @@ class Roll:
         self._rows: Rows | None = None
         self._columns = 0
         self._since_header = 0
-        self._waiting: deque[Event] = deque()
+        self._waiting: deque[Event] = deque(maxlen=WAITING_MOST)
+        self._left_out = 0
+        """What nobody drew for so long that it was dropped here; every other output has it."""
 
     def take(self, events: Sequence[Event]) -> None:
         for event in events:
             if type(event) is Data:
                 if event.feed in self._feeds:
-                    self._waiting.append(event)
+                    self._keep(event)
             elif self._events and describe(event) is not None:
-                self._waiting.append(event)
+                self._keep(event)
+
+    def _keep(self, event: Event) -> None:
+        self._left_out += len(self._waiting) == WAITING_MOST
+        self._waiting.append(event)
 
     def above(self, now_ns: int, size: Size) -> list[str]:
         if not self._waiting:
             return []
         lines = []
-        if (more := len(self._waiting) - SCREENS_KEPT * size.lines) > 0:
+        surplus = max(0, len(self._waiting) - SCREENS_KEPT * size.lines)
+        if more := surplus + self._left_out:
             told = f"… {more:,} messages came faster than they can be read"
             lines.append(self._paint("dim", fit(told, min(len(told), size.columns))))
-            for _ in range(more):
+            for _ in range(surplus):
                 self._waiting.popleft()
+            self._left_out = 0
         rows = self._table(size.columns)
         for event in self._waiting:
             lines += self._lines(rows, event, size.lines)

@@ -797,3 +797,23 @@ async def test_a_count_that_is_reached_in_the_rest_ends_there() -> None:
     source = Scripted(trades(1, 2), rest=[[trade(3)], trades(4, 6)], stands=True)
     await stage.run(source, planned(count=3, duration="10ms"))
     assert out.bytes == payloads(trades(1, 3))
+
+
+class Faulty(DescriptorOutlet):
+    """A display with a bug in it."""
+
+    def draw(self, now_ns: int, *, buffered: int = 0) -> None:
+        raise ZeroDivisionError("a bug")
+
+    def leave(self, now_ns: int) -> None: ...
+
+
+async def test_a_bug_beside_the_pump_ends_the_run_at_once() -> None:
+    stage = Stage()
+    pipe = Collected()
+    stage._pipes.append(pipe)
+    stage.pairs.append((Output(None, Format.table), Faulty(pipe.writer, Ndjson())))
+    source = Scripted(trades(1, 2), stands=True)
+    with pytest.raises(ZeroDivisionError):
+        await stage.run(source)
+    assert source.closed.is_set()

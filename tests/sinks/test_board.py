@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kfws.protocol.events import Closed, Data, Event, Opened, Redial
-from kfws.sinks.board import FLASH_NS, Board, Trend
+from kfws.sinks.board import FLASH_NS, QUEUED_MOST, Board, Trend
 from kfws.sinks.columns import BOARD
 from kfws.sinks.paint import Paint, cells, unpainted
 from kfws.sinks.screen import Size
@@ -355,3 +355,33 @@ def test_numbers_that_no_eye_takes_in_are_shortened() -> None:
     shown = board("ticker", ticker(openInterest=13_539_419_028_000.0, volume=28_913_184_123.0))
     assert rows(shown)[0]["OPEN"] == "13.5394T"
     assert "28.9132B" in shown.rows(AT_NS, WIDE)[1]
+
+
+@pytest.mark.parametrize("price", ["1e400", "-1e400", "NaN"])
+def test_a_price_beyond_all_numbers_stops_no_picture(price: str) -> None:
+    found = board("ticker", ticker(last=84000.0))
+    rows(found)
+    for second in range(1, 4):
+        odd = ticker(last=84000.0 + second)
+        payload = odd.payload.replace(b'"last":%b' % str(84000.0 + second).encode(), b'"last":' + (
+            price if price[-1] != "N" else '"NaN"'
+        ).encode())  # fmt: skip
+        found.take([Data(payload, AT_NS, "ticker", "delta", "PF_XBTUSD", second, None)])
+        assert len(found.rows(AT_NS + second * 10**9, WIDE)) == 2
+
+
+def test_rows_that_were_out_of_sight_come_back_in_the_layout_of_now() -> None:
+    names = [f"PF_{letter}USD" for letter in "ABCDEF"]
+    found = board("ticker", *(ticker(name) for name in names))
+    for size in (Size(120, 10), Size(120, 4), Size(60, 4), Size(60, 10)):
+        shown = found.rows(AT_NS, size)
+    assert shown == board("ticker", *(ticker(name) for name in names)).rows(AT_NS, Size(60, 10))
+    assert all(cells(unpainted(line)) <= 60 for line in shown)
+
+
+def test_orders_are_folded_also_while_nothing_is_drawn() -> None:
+    found = board("open_orders")
+    for number in range(3 * QUEUED_MOST):
+        found.take([said(feed="open_orders", order=order(number % 3), is_cancel=False)])
+    assert len(found._state._queue) < QUEUED_MOST
+    assert len(rows(found)) == 3

@@ -8,7 +8,7 @@ import pytest
 
 from kfws.protocol.events import Data, Event, Opened, Tick
 from kfws.sinks.paint import Paint, cells, unpainted
-from kfws.sinks.roll import Roll
+from kfws.sinks.roll import WAITING_MOST, Roll
 from kfws.sinks.screen import Size
 from tests.sinks.events import AT_NS, all_data, data
 
@@ -142,3 +142,12 @@ def test_no_row_is_wider_than_the_terminal(width: int, color: bool) -> None:
     found = lines(shown, *events, size=Size(width, 100))
     assert len(found) > 50
     assert max(cells(unpainted(line)) for line in found) <= width
+
+
+def test_where_nothing_is_drawn_little_is_held_and_the_rest_counted() -> None:
+    found = roll()
+    found.take([trade() for _ in range(WAITING_MOST + 500)])
+    assert len(found._waiting) == WAITING_MOST
+    first = found.above(0, SIZE)[0]
+    kept = 4 * SIZE.lines
+    assert f"{WAITING_MOST + 500 - kept:,} messages came faster" in first
