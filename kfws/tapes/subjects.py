@@ -88,6 +88,8 @@ class Names:
         self.root = f"{stream}.{token(venue)}"
         self.recorder = token(recorder)
         self._subjects: dict[tuple[str, str | None], str] = {}
+        self._last = ("", 0)
+        """The last id of a message without number, and how often it came in a row."""
 
     def subject(self, feed: str, product: str | None) -> str:
         """Where messages of a feed and product are filed."""
@@ -118,9 +120,15 @@ class Names:
     def _id(self, data: Data) -> str:
         known = FEEDS.get(data.feed)
         if known is None or not known.numbered:
-            return f"{self.recorder}:{data.received_ns}:{_digest(data.payload)}"
+            return self._told_apart(f"{self.recorder}:{data.received_ns}:{_digest(data.payload)}")
         number = _digest(data.payload) if data.seq is None else data.seq
         return f"{data.kind}:{data.feed}:{data.product}:{number}:{data.venue_ms or ''}"
+
+    def _told_apart(self, name: str) -> str:
+        """The same words twice in one read are two messages; they follow each other."""
+        before, times = self._last
+        self._last = name, times + 1 if name == before else 0
+        return name if name != before else f"{name}:{times + 1}"
 
     def file_own(self, payload: bytes, at_ns: int) -> Filed:
         """One of the stream's own events, as JSON: outages of this recorder, and the like."""

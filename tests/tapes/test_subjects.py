@@ -75,3 +75,13 @@ def test_a_name_is_one_part_of_a_subject_whatever_it_holds() -> None:
     assert token("127.0.0.1:80") == "127_0_0_1_80"
     assert token("a b*>") == "a_b__"
     assert token("") == "_"
+
+
+def test_the_same_words_twice_in_one_read_are_two_messages() -> None:
+    names = Names("kraken", "sim", "a")
+    one = Data(b'{"feed":"balances"}', 7, "balances", "delta", None, None, None)
+    ids = [names.file(each).id for each in (one, one, one)]
+    assert len(set(ids)) == 3
+    later = Data(one.payload, 8, "balances", "delta", None, None, None)
+    assert names.file(later).id not in ids
+    assert names.file(one).id == ids[0]
