@@ -204,6 +204,26 @@ class Env:
         return user_cache_path("kfws")
 
     @property
+    def state(self) -> Path:
+        """The folder of what a run leaves for the next one; it may not be there."""
+        if self.cache_folder is not None:
+            return self.cache_folder
+        from platformdirs import user_state_path
+
+        return user_state_path("kfws")
+
+    @property
+    def machine(self) -> str:
+        """Its name, without a domain."""
+        import socket
+
+        return socket.gethostname().partition(".")[0] or "unnamed"
+
+    @property
+    def nats_token(self) -> str | None:
+        return self.environ.get("KFWS_NATS_TOKEN") or None
+
+    @property
     def config(self) -> Path:
         """The user's folder of what is ours and lasts; it may not be there."""
         if self.config_folder is not None:

@@ -18,6 +18,7 @@ __all__ = [
     "Coalesce",
     "ColorOption",
     "Compression",
+    "Consumer",
     "Count",
     "CredentialsCommand",
     "CredentialsFile",
@@ -30,28 +31,38 @@ __all__ = [
     "Fields",
     "ForceFeed",
     "FormatOption",
+    "FromSeq",
     "Group",
     "Insecure",
     "Keep",
     "LogFormatOption",
     "LoopOption",
     "Metrics",
+    "NatsCreds",
     "OnDiskFullOption",
     "OnFullOption",
     "Output",
     "Overwrite",
     "Profile",
     "Proxy",
+    "PublishPrivate",
     "Quiet",
+    "Recorder",
     "Redundancy",
     "Renew",
     "RestUrl",
     "Resync",
     "Rotate",
+    "ShardOption",
+    "Since",
     "Snapshots",
     "Sort",
+    "SourceOption",
+    "Spool",
+    "SpoolSize",
     "Stamp",
     "Stats",
+    "StreamConfig",
     "Strict",
     "Sync",
     "Tapes",
@@ -70,6 +81,7 @@ _OUTPUT = "Output"
 _FILES = "Files of -o"
 SELECT = "Selection"
 _BOOK = "Book"
+_STREAM = "JetStream"
 _END = "When to end"
 _TALK = "Messages (stderr)"
 
@@ -270,7 +282,8 @@ Output = Annotated[
         "-o",
         "--output",
         metavar="PATH",
-        help="Write a file instead of stdout (repeatable; - is stdout). "
+        help="Write a file instead of stdout (repeatable; - is stdout), or publish into a "
+        "JetStream: nats://HOST/STREAM. "
         "The suffix decides: .csv .json .raw, else ndjson; then .gz or .zst. "
         "{feed} {product} {date} {time} {n} in it are filled in, in UTC.",
         rich_help_panel=_OUTPUT,
@@ -512,4 +525,113 @@ LogFormatOption = Annotated[
 Debug = Annotated[
     bool,
     typer.Option("--debug", help="Print everything, and tracebacks.", rich_help_panel=_TALK),
+]
+Spool = Annotated[
+    str | None,
+    typer.Option(
+        "--spool",
+        metavar="PATH",
+        help="Where messages wait while the server of -o nats://… is away; with it, a run may "
+        "begin without the server. (default: a file in the user's state folder)",
+        rich_help_panel=_STREAM,
+        show_default=False,
+    ),
+]
+SpoolSize = Annotated[
+    str,
+    typer.Option(
+        "--spool-size",
+        metavar="SIZE",
+        help="How much may wait there; then the run ends.",
+        rich_help_panel=_STREAM,
+    ),
+]
+Recorder = Annotated[
+    str | None,
+    typer.Option(
+        "--recorder",
+        metavar="NAME",
+        help="The name of this recorder in the stream. (default: the machine's)",
+        rich_help_panel=_STREAM,
+        show_default=False,
+    ),
+]
+StreamConfig = Annotated[
+    str | None,
+    typer.Option(
+        "--stream-config",
+        metavar="FILE",
+        help="Settings as JSON for a stream that is made; one that is there is never changed.",
+        rich_help_panel=_STREAM,
+        show_default=False,
+    ),
+]
+PublishPrivate = Annotated[
+    bool,
+    typer.Option(
+        "--publish-private",
+        help="Publish feeds about your account, too.",
+        rich_help_panel=_STREAM,
+    ),
+]
+NatsCreds = Annotated[
+    str | None,
+    typer.Option(
+        "--nats-creds",
+        metavar="FILE",
+        help="Credentials for the NATS server (a token goes into KFWS_NATS_TOKEN).",
+        rich_help_panel=_STREAM,
+        show_default=False,
+    ),
+]
+SourceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--source",
+        metavar="nats://…",
+        help="Read from a JetStream (nats://HOST/STREAM) instead of the venue.",
+        rich_help_panel=_STREAM,
+        show_default=False,
+    ),
+]
+Since = Annotated[
+    str | None,
+    typer.Option(
+        "--since",
+        metavar="TIME",
+        help="Begin with what was stored so long ago, e.g. 10m. (default: now)",
+        rich_help_panel=_STREAM,
+        show_default=False,
+    ),
+]
+FromSeq = Annotated[
+    int | None,
+    typer.Option(
+        "--from-seq",
+        metavar="N",
+        min=1,
+        help="Begin with that message of the stream.",
+        rich_help_panel=_STREAM,
+        show_default=False,
+    ),
+]
+Consumer = Annotated[
+    str | None,
+    typer.Option(
+        "--consumer",
+        metavar="NAME",
+        help="Go on where the last run with this name stopped.",
+        rich_help_panel=_STREAM,
+        show_default=False,
+    ),
+]
+ShardOption = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="N/M",
+        help="Take the Nth of M parts of the products; every machine shares them alike.",
+        rich_help_panel=_STREAM,
+        show_default=False,
+    ),
 ]

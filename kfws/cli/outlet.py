@@ -23,7 +23,7 @@ from kfws.errors import OutputError
 from kfws.protocol.events import Data, Event
 from kfws.sinks.shelf import Shelf
 
-__all__ = ["DescriptorOutlet", "Drawn", "FileOutlet", "Outlet", "Sink"]
+__all__ = ["DescriptorOutlet", "Dialled", "Drawn", "FileOutlet", "Outlet", "Sink"]
 
 # Above this an outlet is full: no batch is taken until its reader has read.
 FULL_BYTES = 256 * 1024
@@ -93,6 +93,19 @@ class Drawn(Protocol):
 
     def leave(self, now_ns: int) -> None:
         """Gives the terminal back, until the next drawing. Raises OutputError."""
+        ...
+
+
+@runtime_checkable
+class Dialled(Protocol):
+    """An outlet on another machine, which has to answer first."""
+
+    async def open(self) -> None:
+        """Raises KfwsError."""
+        ...
+
+    async def leave(self) -> None:
+        """Behind ``close``: until the connection is closed."""
         ...
 
 

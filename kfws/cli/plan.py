@@ -12,6 +12,7 @@ from typing import Literal
 from urllib.parse import SplitResult, urlsplit
 
 from kfws.cli.choices import Color, Format, LoopName, OnDiskFull, OnFull, VenueName
+from kfws.cli.jetstream import JetStream, TypedJetStream, check_jetstream
 from kfws.cli.quantities import address, duration_s, size_bytes, time_or_size
 from kfws.cli.where import Expression, parse
 from kfws.errors import UsageError
@@ -21,6 +22,7 @@ from kfws.protocol.feeds import FEEDS, nearest, spelled
 from kfws.protocol.products import is_glob, is_well_formed, match, spelling
 from kfws.sinks.columns import BOARD, csv_columns, named, table_columns
 from kfws.tapes.names import Template
+from kfws.tapes.subjects import Address, is_jetstream
 
 __all__ = [
     "Look",
@@ -106,6 +108,8 @@ class Typed:
     stats: str | None = None
     metrics: str | None = None
     look: TypedLook | None = None
+    jetstream: TypedJetStream | None = None
+    """None: of a command that knows no streams."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +130,7 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Where lines go: stdout (path None) or files, whose path may be a template."""
+    """Where lines go: stdout (path None), files, whose path may be a template, or a JetStream."""
 
     path: str | None
     format: Format
@@ -137,6 +141,12 @@ class Output:
     @property
     def is_tape(self) -> bool:
         return self.path is not None and self.format is Format.ndjson and self.holds_messages
+
+    @property
+    def address(self) -> Address | None:
+        """Of a JetStream."""
+        is_stream = self.path is not None and is_jetstream(self.path)
+        return Address.of(self.path) if is_stream and self.path else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +198,7 @@ class Plan:
     stats_s: float | None
     metrics: tuple[str, int] | None = None
     """Host and port where they are to be had."""
+    jetstream: JetStream = field(default_factory=JetStream)
     look: Look | None = None
     """For lines about books, not their messages."""
     globs: tuple[str, ...] = ()
@@ -280,6 +291,7 @@ def make_plan(typed: Typed, *, stdout_is_terminal: bool, read_text: Callable[[st
         stats_s=duration_s(typed.stats) if typed.stats is not None else None,
         metrics=address(typed.metrics) if typed.metrics is not None else None,
         look=_look(typed.look),
+        jetstream=_jetstream(typed, feeds, outputs, read_text),
         warnings=_warnings(typed, feeds, outputs, ours),
     )
 
@@ -451,7 +463,7 @@ def _outputs(typed: Typed, feeds: Sequence[str], is_terminal: bool) -> tuple[Out
     if on_stdout is Format.auto:
         on_stdout = Format.table if is_terminal else Format.ndjson
     outputs = [
-        Output(None, on_stdout) if path == "-" else _file(path, rotates=typed.rotate is not None)
+        Output(None, on_stdout) if path == "-" else _elsewhere(path, typed)
         for path in typed.outputs or ["-"]
     ]
     if typed.look is not None:
@@ -476,6 +488,35 @@ def _outputs(typed: Typed, feeds: Sequence[str], is_terminal: bool) -> tuple[Out
     return tuple(outputs)
 
 
+def _elsewhere(path: str, typed: Typed) -> Output:
+    if typed.jetstream is None or not is_jetstream(path):
+        return _file(path, rotates=typed.rotate is not None)
+    Address.of(path)  # checked here, and quoted without a password
+    if typed.where is not None:
+        raise UsageError(
+            f"--where would thin out the stream {path}",
+            hint="a stream holds all that came; choose where it is read",
+        )
+    return Output(path, Format.ndjson)
+
+
+def _jetstream(
+    typed: Typed,
+    feeds: Sequence[str],
+    outputs: Sequence[Output],
+    read_text: Callable[[str], str],
+) -> JetStream:
+    if typed.jetstream is None:
+        return JetStream()
+    if typed.jetstream.source is not None and typed.redundancy > 1:
+        raise UsageError(
+            "--redundancy is for the venue; --source reads what recorders published",
+            hint="leave it away",
+        )
+    addresses = [each.address for each in outputs if each.address is not None]
+    return check_jetstream(typed.jetstream, addresses, feeds, read_text)
+
+
 def _file(path: str, *, rotates: bool) -> Output:
     if "://" in path:
         raise UsageError(f"{path.split('://')[0]}:// is no output of this version", hint="-o PATH")
@@ -497,7 +538,7 @@ def _file(path: str, *, rotates: bool) -> Output:
 def _rotate(typed: Typed, outputs: Sequence[Output]) -> tuple[float | None, int | None]:
     if typed.rotate is None:
         return None, None
-    if not any(output.path for output in outputs):
+    if not any(output.path and not output.address for output in outputs):
         raise UsageError("--rotate is for files", hint="add -o PATH")
     seconds, size = time_or_size(typed.rotate)
     if seconds is not None and seconds < 1:

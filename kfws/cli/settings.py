@@ -44,7 +44,18 @@ _RIVALS = {
     "url": "env",
 }
 # A setting that means nothing without another one; in an order that chains go along.
-_NEEDS = {"rotate": "output", "keep": "rotate", "tick": "group", "renew": "redundancy"}
+_NEEDS = {
+    "rotate": "output",
+    "keep": "rotate",
+    "tick": "group",
+    "renew": "redundancy",
+    "spool": "output",
+    "recorder": "output",
+    "stream_config": "output",
+    "since": "source",
+    "from_seq": "source",
+    "consumer": "source",
+}
 
 
 class Setting(NamedTuple):

@@ -20,7 +20,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import aclosing
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from kfws.cli.booklines import BookLines
 from kfws.cli.choices import Format
@@ -77,6 +77,17 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
+class Acknowledging(Protocol):
+    """A source that is told what is safe, so that it need not come again."""
+
+    acknowledges: bool
+
+    async def acknowledge(self, without: Sequence[Event]) -> None:
+        """All that was handed out is with its readers, but for these events."""
+        ...
+
+
 class Run:
     """One run of the stream, from the first batch to the last flush.
 
@@ -128,6 +139,9 @@ class Run:
         self._is_over = False
         self._bug: BaseException | None = None
         self._ending: KfwsError | None = None
+        self._source: Acknowledging | None = None
+        self._beyond: list[Event] = []
+        """What came behind a limit and is not passed on."""
         self._left = plan.count
         self._matched = False
         self._totals = Totals()
@@ -156,14 +170,23 @@ class Run:
         Raises KfwsError when the run did not end as the user wished.
         """
         self._take_signals()
+        if isinstance(source, Acknowledging) and source.acknowledges:
+            self._source = source
         try:
             error = await self._stream(source)
             error = await self._flush(error)
+            await self._acknowledge_last(error)
             error = self._close(error)
         finally:
             self._give_signals_back()
         if error is not None:
             raise error
+
+    async def _acknowledge_last(self, error: KfwsError | None) -> None:
+        """What every output has, where none failed or was left by its reader."""
+        has_all = self._outlets and not any(each.pending for _, each in self._outlets)
+        if self._source is not None and has_all and not isinstance(error, OutputError):
+            await self._source.acknowledge(self._beyond)
 
     async def _stream(self, source: Source) -> KfwsError | None:
         source.on_failure = self._end
@@ -224,6 +247,10 @@ class Run:
                 self._take(events)
                 if self._is_over:
                     return
+                if self._source is not None:
+                    for _, outlet in self._outlets:
+                        await outlet.flush()
+                    await self._source.acknowledge(())
                 for _, outlet in self._outlets:
                     if outlet.is_full:
                         await outlet.drain()
@@ -290,6 +317,7 @@ class Run:
         for at, event in enumerate(chosen):
             if type(event) is Data and self._reaches_limit(event):
                 self._is_over = True
+                self._beyond = chosen[at + 1 :]
                 place = next(n for n, each in enumerate(events) if each is event)
                 return events[: place + 1], chosen[: at + 1]
         return events, chosen

@@ -27,7 +27,7 @@ from kfws.sources.arbiter import Arbiter
 from kfws.tapes.files import Reader
 from kfws.tapes.recordings import Account, Step, interleave
 
-__all__ = ["Merging"]
+__all__ = ["Merging", "TapeLeg"]
 
 Key = tuple[str, str | None]
 
@@ -49,7 +49,7 @@ class Merging:
     def __init__(self, readers: Sequence[Reader]) -> None:
         self._readers = readers
         self._arbiter = Arbiter(wait_ns=WAIT_NS, resync=False)
-        self._legs: dict[int, _Leg] = {}
+        self._legs: dict[int, TapeLeg] = {}
         self._numbers = itertools.count(1)
         self._open: dict[Key, Gap] = {}
         """Outages to the end of a recording, of streams that no other tape goes on with."""
@@ -70,7 +70,7 @@ class Merging:
         for number, reader, step in interleave(self._readers):
             leg = self._legs.get(number)
             if leg is None:
-                leg = self._legs[number] = _Leg(self._numbers)
+                leg = self._legs[number] = TapeLeg(self._numbers)
             self.at_ns = max(self.at_ns, step.at_ns)
             if self.at_ns - ticked_ns >= TICK_NS:
                 ticked_ns = self.at_ns
@@ -97,7 +97,7 @@ class Merging:
                     del self._open[event.feed, event.product]
         return out
 
-    def _said(self, leg: _Leg, reader: Reader, step: Step) -> Iterable[Event]:
+    def _said(self, leg: TapeLeg, reader: Reader, step: Step) -> Iterable[Event]:
         if step.event is None and not step.frames:
             self.broken += 1
             return []
@@ -126,7 +126,7 @@ def _refuse_filtered(reader: Reader, header: Report) -> None:
         )
 
 
-class _Leg:
+class TapeLeg:
     """One recording as one connection of the arbiter."""
 
     def __init__(self, numbers: Iterator[int]) -> None:

@@ -197,7 +197,7 @@ def test_a_version_that_nobody_can_read_is_status_8() -> None:
         ),
         (
             ["subscribe", "trade", "PF_XBTUSD", "--nope"],
-            "no such option: --nope; similar: --loop; see `kfws subscribe --help`",
+            "no such option: --nope; similar: --loop, --since; see `kfws subscribe --help`",
         ),
         (
             ["subscribe", "trade", "PF_XBTUSD", "-n"],

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from kfws.protocol import events
     from kfws.protocol.auth import Credentials
     from kfws.sinks.shelf import Keeping
+    from kfws.sources.jetstream import FromJetStream
+    from kfws.tapes.jetstream import Door
+    from kfws.tapes.subjects import Address
 
 __all__ = ["stream", "subscribe"]
 
@@ -82,6 +85,17 @@ def subscribe(
     sync: options.Sync = "1s",
     keep: options.Keep = None,
     on_disk_full: options.OnDiskFullOption = OnDiskFull.exit,
+    spool: options.Spool = None,
+    spool_size: options.SpoolSize = "1GB",
+    recorder: options.Recorder = None,
+    stream_config: options.StreamConfig = None,
+    publish_private: options.PublishPrivate = False,
+    nats_creds: options.NatsCreds = None,
+    shard: options.ShardOption = None,
+    source: options.SourceOption = None,
+    since: options.Since = None,
+    from_seq: options.FromSeq = None,
+    consumer: options.Consumer = None,
     stamp: options.Stamp = False,
     events: options.Events = False,
     fields: options.Fields = None,
@@ -116,8 +130,13 @@ def subscribe(
 
         kfws subscribe ticker 'PF_*' -o tickers.csv.gz
 
+        kfws subscribe book,trade 'PF_*' -o nats://localhost:4222/kraken
+
+        kfws subscribe trade PF_XBTUSD --source nats://localhost:4222/kraken --since 10m
+
         kfws subscribe ticker PF_XBTUSD --env sim -n 1
     """
+    from kfws.cli.jetstream import TypedJetStream
     from kfws.cli.plan import Typed
 
     world: Env = context.obj
@@ -164,6 +183,19 @@ def subscribe(
             loop=loop,
             stats=stats,
             metrics=metrics,
+            jetstream=TypedJetStream(
+                spool=spool,
+                spool_size=spool_size,
+                recorder=recorder,
+                stream_config=stream_config,
+                publish_private=publish_private,
+                creds=nats_creds,
+                shard=shard,
+                source=source,
+                since=since,
+                from_seq=from_seq,
+                consumer=consumer,
+            ),
         ),
         world,
         talk,
@@ -189,7 +221,9 @@ def stream(
     plan = make_plan(typed, stdout_is_terminal=env.stdout_is_terminal, read_text=env.read_text)
     for warning in plan.warnings:
         talk.say("warning", "plan", warning)
-    key = env.credentials(plan, file=credentials, command=credentials_command, profile=profile)
+    key = None
+    if plan.jetstream.source is None:
+        key = env.credentials(plan, file=credentials, command=credentials_command, profile=profile)
     loop.run(_run(plan, key, env, talk), plan.loop)
 
 
@@ -197,6 +231,7 @@ async def _run(plan: Plan, key: Credentials | None, env: Env, talk: Talk) -> Non
     import asyncio
     from contextlib import AsyncExitStack
 
+    from kfws.cli.outlet import Dialled
     from kfws.cli.products_list import open_list
     from kfws.cli.stream import Run
     from kfws.errors import Refused
@@ -204,15 +239,20 @@ async def _run(plan: Plan, key: Credentials | None, env: Env, talk: Talk) -> Non
 
     asyncio.get_running_loop().set_default_executor(DaemonThreads())
     listed = open_list(plan.rest_base, env, talk, proxy=plan.proxy, ca_file=plan.ca_file)
-    plan = await _named(plan, listed, talk)
+    if plan.jetstream.source is None:
+        plan = _shared(await _named(plan, listed, talk))
     async with AsyncExitStack() as stack:
         # Outputs first: a file that cannot be written is found before the venue is troubled.
         outlets = []
         for output, outlet in open_outlets(plan, env, talk, listed):
+            if isinstance(outlet, Dialled):
+                stack.push_async_callback(outlet.leave)
             stack.callback(outlet.close)
+            if isinstance(outlet, Dialled):
+                await outlet.open()
             outlets.append((output, outlet))
         url, header = plan.url, header_of(plan, env)
-        if plan.venue == "sim":
+        if plan.venue == "sim" and plan.jetstream.source is None:
             from kfws.sim.server import SimOptions, serve
 
             venue = await stack.enter_async_context(serve(SimOptions(compression=plan.compression)))
@@ -229,7 +269,12 @@ async def _run(plan: Plan, key: Credentials | None, env: Env, talk: Talk) -> Non
             learn=partial(_looked_up, listed),
             progress=env.stderr.draw if unseen and talk.is_for_people else None,
         )
-        source = _source(plan, url, key, env)
+        source: Source
+        if plan.jetstream.source is not None:
+            source = stream = _from_stream(plan.jetstream.source, plan, env)
+            stack.push_async_callback(stream.close)
+        else:
+            source = _source(plan, url, key, env)
         if plan.metrics is not None:
             from kfws.cli.metrics import serve_metrics
 
@@ -259,6 +304,16 @@ async def _named(plan: Plan, listed: ProductsList, talk: Talk) -> Plan:
     for warning in named.warnings[len(plan.warnings) :]:
         talk.say("warning", "plan", warning)
     return size_steps(named, products)
+
+
+def _shared(plan: Plan) -> Plan:
+    """The plan with our part of the products."""
+    from dataclasses import replace
+
+    from kfws.cli.jetstream import share
+
+    shard = plan.jetstream.shard
+    return plan if shard is None else replace(plan, products=share(plan.products, shard))
 
 
 async def _explained(
@@ -355,6 +410,9 @@ def open_outlets(
         if output.path is None:
             yield output, _on_stdout(output, plan, env, talk, listed, played)
             continue
+        if output.address is not None:
+            yield output, _into_stream(output.address, plan, env, talk)
+            continue
         shelf = Shelf(_keeping(output, output.path, plan), encoder, tell)
         shelf.open(time.time_ns())
         pipe = shelf.hand_over()
@@ -363,6 +421,51 @@ def open_outlets(
         else:
             sink = encoder(plan.feeds[0])
             yield output, DescriptorOutlet(pipe, sink, name=output.path, own=True)
+
+
+def _into_stream(address: Address, plan: Plan, env: Env, talk: Talk) -> Outlet:
+    from pathlib import Path
+
+    from kfws.cli.jetstream import venue_name
+    from kfws.sinks.jetstream import JetStreamOutlet, read_config
+    from kfws.sinks.spool import Spool
+    from kfws.tapes.subjects import Names
+
+    typed = plan.jetstream
+    names = Names(address.stream, venue_name(plan.venue, plan.url), typed.recorder or env.machine)
+    place = env.state / "spool" / f"{names.root}.{names.recorder}.ndjson"
+    return JetStreamOutlet(
+        _door(address, plan, env),
+        names,
+        Spool(Path(typed.spool) if typed.spool else place, typed.spool_bytes),
+        talk.say,
+        full_bytes=plan.buffer_bytes,
+        patient=typed.spool is not None,
+        config=read_config(typed.stream_config) if typed.stream_config is not None else None,
+    )
+
+
+def _from_stream(address: Address, plan: Plan, env: Env) -> FromJetStream:
+    from kfws.cli.jetstream import venue_name
+    from kfws.sources.jetstream import FromJetStream
+    from kfws.tapes.subjects import token
+
+    return FromJetStream(
+        _door(address, plan, env),
+        f"{address.stream}.{token(venue_name(plan.venue, plan.url))}",
+        feeds=plan.feeds,
+        products=plan.products,
+        since_s=plan.jetstream.since_s,
+        from_seq=plan.jetstream.from_seq,
+        consumer=plan.jetstream.consumer,
+        snapshots_pass=plan.snapshots,
+    )
+
+
+def _door(address: Address, plan: Plan, env: Env) -> Door:
+    from kfws.tapes.jetstream import Door
+
+    return Door(address, plan.jetstream.creds, env.nats_token, plan.ca_file)
 
 
 def _on_stdout(
