@@ -31,6 +31,7 @@ from kfws.protocol.feeds import FEEDS
 from kfws.protocol.sequence import numbers_of
 from kfws.tapes import line
 from kfws.tapes.files import Damage, Reader, no_tape
+from kfws.tapes.names import OPEN
 from kfws.tapes.recordings import CONTINUED, Account, Step, interleave
 
 __all__ = ["Audit", "Stream", "Tape"]
@@ -253,6 +254,10 @@ def _is_no_tape(tape: Tape, reader: Reader) -> bool:
     return tape.broken == tape.lines > 0 or (not tape.lines and not line.is_begun(reader.torn))
 
 
+def _final_name(path: str) -> str:
+    return Path(path).name.removesuffix(OPEN)
+
+
 class _Recording:
     """What one recorder wrote: its streams, and what follows from their numbers."""
 
@@ -260,6 +265,7 @@ class _Recording:
         self.number = number
         self.streams: dict[Key, Stream] = {}
         self._account = Account()
+        self._tape: Tape | None = None
         self._frame_ns = 0
         self._snapshots_pass = True
         self._auditable = True
@@ -270,6 +276,9 @@ class _Recording:
     def take(self, tape: Tape, step: Step) -> None:
         """What the tape says next."""
         tape.recording = self.number
+        if tape is not self._tape:
+            before, self._tape = self._tape, tape
+            self._account.previous = "" if before is None else _final_name(before.path)
         tape.lines += len(step.frames) or 1
         if not step.frames and step.event is None:
             _count_broken(tape, step.line)

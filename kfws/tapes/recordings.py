@@ -201,6 +201,9 @@ class Account:
         self._session = Session([], sequences=self._sequences, resync=False)
         self._connections: set[int] = set()
         self._was_lost = self._is_continued = False
+        self.previous = ""
+        """Name of the file before this one, where that is known: what a file that goes on with
+        another says is compared with it."""
         self._ticked_ns = 0
         self.at_ns = 0
         """The latest moment so far."""
@@ -231,8 +234,11 @@ class Account:
             case Report(name=name) if name == CONTINUED:
                 self._is_continued = True
             case Report(name="header", fields=fields):
-                # Another file of the same run; else whoever wrote is gone, and said nothing.
-                if not (was_continued or "continues" in fields):
+                # Another file of the same run; else whoever wrote is gone, and said nothing, or
+                # a file between the two is.
+                named = fields.get("continues")
+                is_gone = bool(named and self.previous and named != self.previous)
+                if is_gone or not (was_continued or named):
                     return self.lost(at_ns)
                 self._connections.clear()  # those that stand are told again
             case Opened():

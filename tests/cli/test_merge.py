@@ -110,3 +110,29 @@ def test_where_nothing_can_be_written_the_name_is_the_one_that_was_typed(
         f"kfws: cannot write {out[-1]}: no such file or directory; "
         "choose a place where you may write"
     ]
+
+
+def test_merging_step_by_step_gives_what_merging_at_once_gives(tmp_path: Path) -> None:
+    parts = [
+        recorded(tmp_path / f"{name}.ndjson", *range(first, first + 300))
+        for name, first in (("a", 1), ("b", 200), ("c", 400))
+    ]
+    two, steps, once = (str(tmp_path / name) for name in ("ab.ndjson", "s.ndjson", "o.ndjson"))
+    assert run("merge", *parts[:2], "-o", two, "-q").status == 0
+    assert run("merge", two, parts[2], "-o", steps, "-q").status == 0
+    assert run("merge", *parts, "-o", once, "-q").status == 0
+
+    def numbers(path: str) -> list[int]:
+        lines = map(json.loads, read_lines(Path(path)))
+        return [each["seq"] for each in lines if each.get("feed") == "book" and "seq" in each]
+
+    assert numbers(steps) == numbers(once) == list(range(1, 700))
+    head = json.loads(next(read_lines(Path(two))))
+    assert head["at_ns"] == AT
+
+
+def test_a_merged_tape_says_that_its_market_was_simulated(tmp_path: Path) -> None:
+    venue = header(venue="sim", feeds=["book"], products=["PF_A"], simulated=True)
+    path = str(tape(tmp_path / "a.ndjson", [venue, opened(), book(1), closed(END), totals(END)]))
+    assert run("merge", path, "-o", str(tmp_path / "m.ndjson"), "-q").status == 0
+    assert json.loads(next(read_lines(tmp_path / "m.ndjson")))["simulated"] is True

@@ -169,6 +169,18 @@ def test_a_file_that_continues_another_goes_on_with_its_connection(tmp_path: Pat
     assert found.tapes[1].set_back == 0
 
 
+def test_a_file_that_continues_one_that_is_not_there_is_no_continuation(tmp_path: Path) -> None:
+    later = AT + 60 * SECOND_NS
+    story = [opened(), subscribed(AT, "ticker", "PF_A")]
+    end = Report(received_ns=AT + 2, name="continued", fields={})
+    first = tape(tmp_path / "a.1.ndjson", [header(), *story, ticker(AT + 1), end])
+    third = tape(
+        tmp_path / "a.3.ndjson",
+        [header(later, continues="a.2.ndjson"), *story, ticker(later + 1)],
+    )
+    assert only(audit(first, third), "ticker").unprovable == 1
+
+
 def test_trades_that_a_snapshot_lists_are_healed(tmp_path: Path) -> None:
     def trade(seq: int) -> bytes:
         return b'{"product_id":"PF_A","seq":%d}' % seq

@@ -84,7 +84,7 @@ def merge(
         appearing(Path(output), overwrite=overwrite) as partial,
         Progress(env, "merging", size) as progress,
     ):
-        totals, duration_s = _write(merging, _header(paths), Path(output), partial, progress)
+        totals, duration_s = _write(merging, _header(paths), paths, Path(output), partial, progress)
         if not totals.messages:
             raise OutputError(f"no message in {' '.join(tapes)}", hint="`kfws verify` says more")
     if damages or merging.broken:
@@ -110,19 +110,26 @@ def _check_name(output: str) -> None:
 
 
 def _write(
-    merging: Merging, header: dict[str, Any], path: Path, partial: Path, progress: Progress
+    merging: Merging,
+    header: dict[str, Any],
+    paths: Sequence[Path],
+    path: Path,
+    partial: Path,
+    progress: Progress,
 ) -> tuple[Totals, float]:
     """The merged tape; gives what it adds up to, and how long a time it holds."""
     from kfws.cli.totals import Totals
     from kfws.protocol.events import Data, Gap, Report
     from kfws.sinks.file import FileSink
     from kfws.sinks.ndjson import Ndjson
-    from kfws.tapes.files import compression_of
+    from kfws.tapes.files import compression_of, first_ns
 
     sink, totals = Ndjson(stamp=True, events=True), Totals()
     file = FileSink(partial, compression=compression_of(path), overwrite=True)
     missing: list[Gap] = []
-    began_ns = 0
+    # Not the moment of the first batch: who reads the tape later goes by what its header says.
+    began_ns = min([moment for moment in map(first_ns, paths) if moment is not None], default=0)
+    is_begun = False
 
     def put(events: Sequence[Event]) -> None:
         file.write(sink.encode(events), merging.at_ns)
@@ -130,8 +137,8 @@ def _write(
     file.open()
     try:
         for done, events in merging.batches():
-            if not began_ns:
-                began_ns = merging.at_ns
+            if not is_begun:
+                is_begun = True
                 put([Report(received_ns=began_ns, name="header", fields=header)])
             put(events)
             messages = [each for each in events if type(each) is Data]
@@ -175,10 +182,16 @@ def _header(paths: Sequence[Path]) -> dict[str, Any]:
         )
 
     venues = sorted({str(header["venue"]) for header in headers if "venue" in header})
-    return {
+    found: dict[str, Any] = {
         "version": __version__,
         "venue": venues[0] if len(venues) == 1 else venues,
         "feeds": united("feeds"),
         "products": united("products"),
         "merged": [str(path) for path in paths],
     }
+    if any(header.get("simulated") for header in headers):
+        found["simulated"] = True
+    filters = [header["filter"] for header in headers if header.get("filter")]
+    if filters:
+        found["filter"] = filters[0]
+    return found
