@@ -19,8 +19,9 @@ run: .venv/kfws.stamp ## stream the simulator's ticker: a table here, NDJSON in 
 	@# Ctrl-C (130) is a way to leave, not an error of make's; the trap keeps the shell until kfws has left.
 	@trap : INT; $(BIN)/kfws subscribe ticker PF_XBTUSD --env sim $(ARGS) || [ $$? -eq 130 ]
 
+# More processes than cores: most tests wait for other processes most of the time.
 test: .venv/dev.stamp ## run all tests (ARGS='-k book' for some)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 4 $(ARGS)
 
 lint: .venv/dev.stamp ## check style and format with ruff
 	@$(BIN)/ruff check .

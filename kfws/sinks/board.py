@@ -258,6 +258,13 @@ class Line:
             self._sample(cell, text, now_ns)
         return cell.text != before
 
+    def keep_trend(self, now_ns: int) -> None:
+        """Once a second, whether anybody sees it or not: it is to tell of the last minutes."""
+        for column in self._columns:
+            token = _first(self._row, column.keys) if column.form == "trend" else None
+            if token is not None and (value := _number(text_of(token))) is not None:
+                self._trend.add(value, now_ns)
+
     def _sample(self, cell: Cell, text: str, now_ns: int) -> None:
         if (value := _number(text)) is not None:
             self._trend.add(value, now_ns)
@@ -379,6 +386,7 @@ class Board:
         self._keys: list[str] = []
         self._sorted_ns = 0
         self._turn = 0
+        self._second = 0
         self._widths = [_least(column) for column in self._columns]
         if self._sort is not None:
             self._widths[self._columns.index(self._sort[0])] += 1  # for the arrow
@@ -413,6 +421,10 @@ class Board:
         hidden = len(self._keys) - most
         shown = self._keys[: most - 1] if hidden > 0 else self._keys
         lines = [self._lines[key] for key in shown]
+        if now_ns // SECOND_NS != self._second:
+            self._second = now_ns // SECOND_NS
+            for line in self._lines.values():
+                line.keep_trend(now_ns)
         self._lay_out(lines, size.columns, now_ns)
         found = [self._header(), *(line.text for line in lines)]
         if hidden > 0:

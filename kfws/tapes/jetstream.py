@@ -57,6 +57,7 @@ CLOSE_S = 1.0
 # A server that does not answer two pings is away.
 PING_S = 5
 DUPLICATES_S = 120.0
+RESETS_MOST = 3
 AGE_S = 7 * 86_400.0
 SIZE_BYTES = 10_000_000_000
 
@@ -82,12 +83,17 @@ async def dial(door: Door, name: str, on_closed: Callable[[], Awaitable[None]]) 
     """
     fault: KfwsError | None = None
     for server in door.address.servers:
-        try:
-            return await _dial(door, server, name, on_closed)
-        except FAILURES as exc:
-            fault = _fault(server, exc)
-        except (ValueError, KeyError) as exc:  # of nkeys: a file that is no credentials file
-            raise Unwelcome(f"{door.creds} is no credentials file: {exc}") from exc
+        for _ in range(RESETS_MOST):
+            try:
+                return await _dial(door, server, name, on_closed)
+            except FAILURES as exc:
+                fault = _fault(server, exc)
+                # A server that wants other credentials says so and hangs up; now and then the
+                # second is all that arrives, so that is looked at once more.
+                if not isinstance(exc, ConnectionResetError):
+                    break
+            except (ValueError, KeyError) as exc:  # of nkeys: a file that is no credentials file
+                raise Unwelcome(f"{door.creds} is no credentials file: {exc}") from exc
     assert fault is not None  # noqa: S101  # an address has a server
     raise fault
 

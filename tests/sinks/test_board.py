@@ -398,3 +398,13 @@ def test_on_a_very_tall_terminal_rows_take_turns_and_all_are_brought_up_to_date(
         sum("200▲" in line for line in found.rows(at + turn * 10**8, size)) for turn in range(3)
     ]
     assert counts == [ROWS_AT_ONCE, 2 * ROWS_AT_ONCE, 250]
+
+
+def test_the_trend_of_a_row_goes_on_while_it_is_out_of_sight() -> None:
+    names = ["PF_AUSD", "PF_BUSD", "PF_CUSD"]
+    found = board("ticker", *(ticker(name, last=100.0) for name in names), order=names)
+    for second in range(1, 9):
+        found.take([ticker("PF_CUSD", last=100.0 + second)])
+        found.rows(AT_NS + second * 10**9, Size(140, 2))
+    line = found.rows(AT_NS + 9 * 10**9, Size(140, 10))[3]
+    assert "▁▂▃▄▅▆▇█" in line

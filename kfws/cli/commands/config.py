@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -70,8 +69,7 @@ def show(
         value, origin = found.get(name, (option.default, "default"))
         shown = _shown(name, value)
         rows.append({"setting": name.replace("_", "-"), "value": shown, "from": origin})
-    table = partial(_table, width=env.columns)
-    env.print(as_rows(rows, format, table, is_terminal=env.stdout_is_terminal))
+    env.print(as_rows(rows, format, _table, is_terminal=env.stdout_is_terminal))
 
 
 def _shown(name: str, value: Any) -> Any:
@@ -82,10 +80,10 @@ def _shown(name: str, value: Any) -> Any:
     return value
 
 
-def _table(rows: list[dict[str, object]], width: int | None) -> str:
+def _table(rows: list[dict[str, object]]) -> str:
     cells = [[str(row["setting"]), _text(row["value"]), str(row["from"])] for row in rows]
-    columns = [Column("SETTING"), Column("VALUE", cut="end"), Column("FROM", cut="end")]
-    return as_table(columns, cells, width=width)
+    # Never cut: where a value comes from is what people want to know here.
+    return as_table([Column("SETTING"), Column("VALUE"), Column("FROM")], cells)
 
 
 def _text(value: object) -> str:
