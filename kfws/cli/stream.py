@@ -40,6 +40,7 @@ from kfws.errors import (
     ReaderTooSlow,
 )
 from kfws.protocol.events import Closed, Data, Event, Gap, Refused, Report
+from kfws.protocol.sequence import gap_of
 from kfws.protocol.strict import judge_strictly
 
 __all__ = ["Run"]
@@ -589,24 +590,13 @@ class Run:
             return []
         if output.format not in (Format.ndjson, Format.raw) or self._plan.fields:
             streams = self._plan.subscriptions
-            return [_unprovable(*each, outlet.stuck_ns, now_ns) for each in streams]
+            return [
+                gap_of(each, now_ns, None, None, None, "slow-reader", outlet.stuck_ns, now_ns)
+                for each in streams
+            ]
         unwritten = Unwritten(now_ns)
         unwritten.take_lines(outlet.unwritten.splitlines())
         return unwritten.gaps()
-
-
-def _unprovable(feed: str, product: str | None, from_ns: int, to_ns: int) -> Gap:
-    return Gap(
-        received_ns=to_ns,
-        feed=feed,
-        product=product,
-        first=None,
-        last=None,
-        missing=None,
-        cause="slow-reader",
-        from_ns=from_ns,
-        to_ns=to_ns,
-    )
 
 
 def _goes_on(event: Event) -> bool:

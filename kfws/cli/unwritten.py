@@ -9,6 +9,7 @@ import msgspec
 from kfws.protocol import wire
 from kfws.protocol.events import Gap
 from kfws.protocol.feeds import base_name
+from kfws.protocol.sequence import gap_of
 
 __all__ = ["Unwritten"]
 
@@ -42,7 +43,8 @@ class Unwritten:
             if gap.last == before:
                 gap.last, gap.missing = seq, (gap.missing or 0) + 1
                 return
-        gap = self._gap(feed, product, seq)
+        now_ns = self._now_ns
+        gap = gap_of((feed, product), now_ns, seq, seq, 1, "slow-reader", now_ns, now_ns)
         if seq is None:
             runs.insert(0, gap)  # the one that is counted
         else:
@@ -50,19 +52,6 @@ class Unwritten:
 
     def gaps(self) -> list[Gap]:
         return [gap for runs in self._streams.values() for gap in _in_short(runs)]
-
-    def _gap(self, feed: str, product: str | None, seq: int | None) -> Gap:
-        return Gap(
-            received_ns=self._now_ns,
-            feed=feed,
-            product=product,
-            first=seq,
-            last=seq,
-            missing=1,
-            cause="slow-reader",
-            from_ns=self._now_ns,
-            to_ns=self._now_ns,
-        )
 
 
 def _in_short(runs: list[Gap]) -> list[Gap]:

@@ -15,7 +15,18 @@ from dataclasses import dataclass
 from kfws.protocol.events import Cause, Data, Duplicate, Event, Gap, Restart
 from kfws.protocol.feeds import FEEDS
 
-__all__ = ["NEWER_MS", "WINDOW", "Sequences", "Track", "holes", "is_stream", "numbers_of"]
+__all__ = [
+    "NEWER_MS",
+    "WINDOW",
+    "Key",
+    "Sequences",
+    "Track",
+    "gap_of",
+    "holes",
+    "is_stream",
+    "numbers_of",
+    "restart_of",
+]
 
 Key = tuple[str, str | None]
 """Feed and product: one stream of messages."""
@@ -122,19 +133,10 @@ class Sequences:
         """The run is over: what is still open."""
         events = self._report(self._held, now_ns)
         self._held = []
-        for (feed, product), before in self._before.items():
+        for key, before in self._before.items():
+            first = None if before.last is None else before.last + 1
             events.append(
-                Gap(
-                    received_ns=now_ns,
-                    feed=feed,
-                    product=product,
-                    first=None if before.last is None else before.last + 1,
-                    last=None,
-                    missing=None,
-                    cause=before.cause,
-                    from_ns=before.from_ns,
-                    to_ns=now_ns,
-                )
+                gap_of(key, now_ns, first, None, None, before.cause, before.from_ns, now_ns)
             )
         self._before.clear()
         return events
@@ -176,7 +178,7 @@ class Sequences:
     def suspended(self, from_ns: int, to_ns: int) -> list[Event]:
         """We stood still: what cannot be proven is named, numbers will tell of the others."""
         return [
-            _gap((feed, product), to_ns, None, None, None, "suspended", from_ns, to_ns)
+            gap_of((feed, product), to_ns, None, None, None, "suspended", from_ns, to_ns)
             for feed, tracks in self.tracks.items()
             for product in tracks
             if not (feed in FEEDS and FEEDS[feed].numbered)
@@ -261,7 +263,7 @@ class Sequences:
                 payload=data.payload, received_ns=at_ns, feed=feed, product=product, seq=seq
             )
             return False, [twice]
-        restart = _restart(key, track.next - 1, seq, track.at_ns, data)
+        restart = restart_of(key, track.next - 1, seq, track.at_ns, data)
         track.next, track.at_ns, track.venue_ms = seq + 1, at_ns, data.venue_ms
         return True, [restart]
 
@@ -272,7 +274,7 @@ class Sequences:
         if before is None or before.last is None or seq == before.last + 1:
             return []
         if seq <= before.last:
-            return [_restart(key, before.last, seq, before.from_ns, data)]
+            return [restart_of(key, before.last, seq, before.from_ns, data)]
         wait_ns = SNAPSHOT_NS if key[0] == "trade" else GRACE_NS
         self._hold(key, before.last + 1, seq - 1, before.cause, before.from_ns, at_ns, wait_ns)
         return []
@@ -289,8 +291,8 @@ class Sequences:
         if last is None or seq == last:
             return []
         if seq < last:
-            return [_restart(key, last, seq, from_ns, data)]
-        return [_gap(key, at_ns, last + 1, seq, seq - last, cause, from_ns, at_ns)]
+            return [restart_of(key, last, seq, from_ns, data)]
+        return [gap_of(key, at_ns, last + 1, seq, seq - last, cause, from_ns, at_ns)]
 
     def _trade_snapshot(self, key: Key, data: Data, track: Track | None) -> list[Event]:
         """It lists the last trades: those that are missing among them are known all the same."""
@@ -307,7 +309,7 @@ class Sequences:
         newest = listed[-1]
         if last is not None and track is None and newest < last:
             self._track(key, newest + 1, at_ns)
-            return [_restart(key, last, newest, from_ns, data)]
+            return [restart_of(key, last, newest, from_ns, data)]
         missing = [each for each in self._held if each.key == key]
         self._held = [each for each in self._held if each.key != key]
         if last is not None and newest > last:
@@ -329,7 +331,7 @@ class Sequences:
             return []
         last = before.last_id
         proven = (last in ids if last is not None else not ids) and self._snapshots_pass
-        gap = _gap(
+        gap = gap_of(
             key,
             data.received_ns,
             None,
@@ -348,7 +350,7 @@ class Sequences:
         before = self._before.pop(key, None)
         if before is None:
             return []
-        return [_gap(key, to_ns, None, None, None, before.cause, before.from_ns, to_ns)]
+        return [gap_of(key, to_ns, None, None, None, before.cause, before.from_ns, to_ns)]
 
     def _hold(
         self, key: Key, first: int, last: int, cause: Cause, from_ns: int, to_ns: int, wait_ns: int
@@ -376,7 +378,7 @@ class Sequences:
             lost = holes(held.first, held.last, known)
             for healed_by, ranges in (("snapshot", _runs(known)), (None, lost)):
                 for first, last in ranges:
-                    gap = _gap(
+                    gap = gap_of(
                         held.key,
                         now_ns,
                         first,
@@ -455,7 +457,7 @@ def _ids(data: Data, lists: Sequence[str], name: str) -> Iterable[object]:
                 yield entry[name]
 
 
-def _gap(
+def gap_of(
     key: Key,
     at_ns: int,
     first: int | None,
@@ -465,6 +467,7 @@ def _gap(
     from_ns: int,
     to_ns: int,
 ) -> Gap:
+    """A gap of a stream: numbers from first to last, or an interval where there are none."""
     return Gap(
         received_ns=at_ns,
         feed=key[0],
@@ -478,7 +481,8 @@ def _gap(
     )
 
 
-def _restart(key: Key, last: int, seq: int, from_ns: int, data: Data) -> Restart:
+def restart_of(key: Key, last: int, seq: int, from_ns: int, data: Data) -> Restart:
+    """A new count, which begins with ``seq`` and this message."""
     return Restart(
         received_ns=data.received_ns,
         feed=key[0],

@@ -10,8 +10,9 @@ from shutil import disk_usage
 from typing import Literal, NamedTuple, Protocol
 
 from kfws.errors import DiskFull, InUse, OutputError
-from kfws.protocol.events import Closed, Data, Event, Gap, Opened, Report, Subscribed
+from kfws.protocol.events import Closed, Data, Event, Opened, Report, Subscribed
 from kfws.protocol.feeds import FEEDS
+from kfws.protocol.sequence import gap_of
 from kfws.sinks.file import FileSink, cannot_write, rename
 from kfws.tapes import names
 from kfws.tapes.files import Compression
@@ -442,16 +443,15 @@ class _Want:
     def gaps(self, now_ns: int) -> list[Event]:
         """What was lost, by number where it has one."""
         return [
-            Gap(
-                received_ns=now_ns,
-                feed=feed,
-                product=product,
-                first=run.first,
-                last=run.last,
-                missing=run.count,
-                cause="disk-full",
-                from_ns=run.from_ns,
-                to_ns=run.to_ns,
+            gap_of(
+                (feed, product),
+                now_ns,
+                run.first,
+                run.last,
+                run.count,
+                "disk-full",
+                run.from_ns,
+                run.to_ns,
             )
             for (feed, product, _), runs in self.runs.items()
             for run in runs

@@ -27,11 +27,18 @@ from kfws.protocol.events import (
     Subscribed,
 )
 from kfws.protocol.feeds import FEEDS
-from kfws.protocol.sequence import NEWER_MS, WINDOW, holes, is_stream, numbers_of
+from kfws.protocol.sequence import (
+    NEWER_MS,
+    WINDOW,
+    Key,
+    gap_of,
+    holes,
+    is_stream,
+    numbers_of,
+    restart_of,
+)
 
 __all__ = ["Arbiter"]
-
-Key = tuple[str, str | None]
 
 WAIT_NS = 250_000_000
 # A leader that has brought nothing while another connection brought so many messages is silent.
@@ -218,7 +225,14 @@ class Arbiter:
             later_ms = stream.age_ms(data.venue_ms)
             if later_ms is not None and later_ms > NEWER_MS:
                 # No copy of anything: its time is past that of all that the old count gave.
-                self._begin_anew(key, stream, _restart(key, stream, data), now_ns, out, leg=leg)
+                self._begin_anew(
+                    key,
+                    stream,
+                    restart_of(key, (stream.next or 0) - 1, seq, stream.at_ns, data),
+                    now_ns,
+                    out,
+                    leg=leg,
+                )
                 self._number(leg, data, now_ns, out)
                 return
             self.swallowed += 1
@@ -547,30 +561,8 @@ def _newest(snapshot: Data) -> int | None:
     return max(numbers_of(snapshot), default=None)
 
 
-def _restart(key: Key, stream: _Numbered, data: Data) -> Restart:
-    return Restart(
-        received_ns=data.received_ns,
-        feed=key[0],
-        product=key[1],
-        last=(stream.next or 0) - 1,
-        seq=data.seq or 0,
-        from_ns=stream.at_ns,
-        to_ns=data.received_ns,
-        venue_ms=data.venue_ms,
-    )
-
-
 def _gap(
     key: Key, now_ns: int, first: int | None, last: int | None, cause: Cause, from_ns: int
 ) -> Gap:
-    return Gap(
-        received_ns=now_ns,
-        feed=key[0],
-        product=key[1],
-        first=first,
-        last=last,
-        missing=None if first is None or last is None else last - first + 1,
-        cause=cause,
-        from_ns=from_ns,
-        to_ns=now_ns,
-    )
+    missing = None if first is None or last is None else last - first + 1
+    return gap_of(key, now_ns, first, last, missing, cause, from_ns, now_ns)

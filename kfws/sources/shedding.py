@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from kfws.protocol.events import Data, Event, Gap, Notice, Restart, Resync, Stale
+from kfws.protocol.sequence import gap_of
 
 __all__ = ["Shedding"]
 
@@ -123,14 +124,5 @@ def _follows(gap: Gap, seq: int | None) -> bool:
 
 
 def _gap(data: Data, seq: int | None, now_ns: int) -> Gap:
-    return Gap(
-        received_ns=now_ns,
-        feed=data.feed,
-        product=data.product,
-        first=seq,
-        last=seq,
-        missing=1,
-        cause="slow-reader",
-        from_ns=data.received_ns,
-        to_ns=data.received_ns,
-    )
+    at_ns = data.received_ns
+    return gap_of((data.feed, data.product), now_ns, seq, seq, 1, "slow-reader", at_ns, at_ns)
