@@ -313,8 +313,13 @@ class Run:
 
     def _cut(self, events: list[Event], chosen: list[Event]) -> tuple[list[Event], list[Event]]:
         """What is left of a batch when a limit falls into it: of all of it, and of the chosen."""
-        if self._left is None and self._plan.until is None:
-            return events, chosen
+        if self._plan.until is None:
+            if self._left is None:
+                return events, chosen
+            messages = sum([type(each) is Data for each in chosen])
+            if messages < self._left:
+                self._left -= messages
+                return events, chosen
         for at, event in enumerate(chosen):
             if type(event) is Data and self._reaches_limit(event):
                 self._is_over = True
