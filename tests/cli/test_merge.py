@@ -32,7 +32,7 @@ def test_the_end_line_says_what_is_missing_on_all_tapes(tmp_path: Path, name: st
         3,
         6,
     ]
-    assert (end["kfws"], end["missing"]) == ("totals", 2)
+    assert (end["kfws"], end["missing"], end["messages_here"]) == ("totals", 2, 4)
     assert end["missing_on_all"] == [
         {"feed": "book", "product_id": "PF_A", "first": 4, "last": 5, "missing": 2}
     ]

@@ -123,6 +123,7 @@ def _write(
     from kfws.sinks.file import FileSink
     from kfws.sinks.ndjson import Ndjson
     from kfws.tapes.files import compression_of, first_ns
+    from kfws.tapes.line import MESSAGES_HERE
 
     sink, totals = Ndjson(stamp=True, events=True), Totals()
     file = FileSink(partial, compression=compression_of(path), overwrite=True)
@@ -151,7 +152,10 @@ def _write(
                     missing += [event] if len(missing) < RANGES_MOST else []
             progress.show(done, totals.messages)
         duration_s = (merging.at_ns - began_ns) / 1e9
-        fields = totals.fields(duration_s) | {"missing_on_all": [_range(gap) for gap in missing]}
+        fields = totals.fields(duration_s) | {
+            "missing_on_all": [_range(gap) for gap in missing],
+            MESSAGES_HERE: totals.messages,
+        }
         put([Report(received_ns=merging.at_ns, name="totals", fields=fields)])
     finally:
         file.close()
