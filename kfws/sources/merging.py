@@ -147,7 +147,7 @@ class TapeLeg:
     def __init__(self, numbers: Iterator[int]) -> None:
         self.messages = 0
         self._numbers = numbers
-        self._account = Account()
+        self._account = Account(goes_back=True)
         self._connection: int | None = None
         self._acknowledged: set[Key] = set()
 

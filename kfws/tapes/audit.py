@@ -271,7 +271,7 @@ class _Recording:
     def __init__(self, number: int) -> None:
         self.number = number
         self.streams: dict[Key, Stream] = {}
-        self._account = Account()
+        self._account = Account(goes_back=True)
         self._tape: Tape | None = None
         self._frame_ns = 0
         self._snapshots_pass = True
@@ -378,7 +378,7 @@ class _Recording:
         self._auditable = self._auditable and not chosen.get("where")
         if (chosen.get("snapshots") is not False) != self._snapshots_pass:
             self._snapshots_pass = not self._snapshots_pass
-            self._account = Account(snapshots_pass=self._snapshots_pass)
+            self._account = Account(snapshots_pass=self._snapshots_pass, goes_back=True)
 
     def _judge(self, events: Iterable[Event]) -> None:
         for event in events:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from kfws.errors import UsageError
-from kfws.protocol.events import Closed, Data, Event, Gap, Opened
+from kfws.protocol.events import Closed, Data, Event, Gap, Opened, Restart
 from kfws.sources.merging import Merging
 from kfws.tapes.files import Reader
 from tests.tapes.taping import (
@@ -151,6 +151,18 @@ def test_an_outage_to_the_end_of_all_is_told_and_another_is_not(tmp_path: Path) 
     assert gaps(merged(first)[0]) == [(2, None)]
     second = recording(tmp_path / "b.ndjson", book(1, AT), book(2, AT + 5), book(3, AT + 99))
     assert gaps(merged(first, second)[0]) == []
+
+
+def test_tapes_that_overlap_by_number_alone_are_one_stream(tmp_path: Path) -> None:
+    ahead_ns = 3600 * SECOND_NS
+    first = recording(tmp_path / "a.ndjson", snapshot(1, AT), *map(book, range(2, 31)))
+    later = [book(seq, later_ns=ahead_ns) for seq in range(21, 51)]
+    second = tape(tmp_path / "b.ndjson", [header(AT + ahead_ns), opened(AT + ahead_ns), *later])
+    found, merging = merged(first, second)
+    assert numbers(found) == [*range(1, 51)]
+    assert gaps(found) == []
+    assert not any(isinstance(event, Restart) for event in found)
+    assert merging.copies == 10
 
 
 def test_a_killed_recorder_is_a_connection_that_ended(tmp_path: Path) -> None:

@@ -223,6 +223,19 @@ def test_two_tapes_in_one_file_hold_more_than_either_says_and_nothing_is_gone(
     assert audit(path).verdict == "no outage"
 
 
+def test_tapes_that_overlap_by_number_alone_do_not_begin_anew(tmp_path: Path) -> None:
+    ahead_ns = 3600 * SECOND_NS
+    first = tape(tmp_path / "a.ndjson", run(*map(book, range(1, 31)), end_ns=AT + SECOND_NS))
+    later = [book(seq, later_ns=ahead_ns) for seq in range(21, 51)]
+    second = tape(
+        tmp_path / "b.ndjson",
+        [header(AT + ahead_ns), opened(AT + ahead_ns), *later, closed(AT + 2 * ahead_ns)],
+    )
+    stream = only(audit(first, second))
+    assert (stream.restarts, stream.duplicates, stream.missing) == (0, 10, 0)
+    assert stream.verdict == "complete"
+
+
 def test_trades_that_a_snapshot_lists_are_healed(tmp_path: Path) -> None:
     def trade(seq: int) -> bytes:
         return b'{"product_id":"PF_A","seq":%d}' % seq
