@@ -36,7 +36,7 @@ from tests.chaos.run import PRODUCTS, Scenario, venue
 from tests.cli.program import KFWS, environment
 from tests.nats_server import NatsServer, nats_cluster
 
-__all__ = ["FAULTS", "Fault", "Run", "main", "run", "table"]
+__all__ = ["FAULTS", "Fault", "Run", "main", "report", "run", "table"]
 
 T = TypeVar("T")
 FEEDS = ("book", "trade", "ticker")
@@ -454,9 +454,14 @@ def main(args: Sequence[str]) -> int:
     parser.add_argument("--at-once", type=int, default=4, help="runs that share the machine")
     typed = parser.parse_args(args)
     wanted = [each for each in FAULTS if (typed.fault or "") in each.name]
-    wanted = [each for each in wanted if each.least <= typed.servers]
-    with ThreadPoolExecutor(typed.at_once) as pool:
-        runs = [*pool.map(lambda each: attempt(each, typed.servers), wanted)]
+    return report(wanted, servers=typed.servers, at_once=typed.at_once)
+
+
+def report(faults: Iterable[Fault], *, servers: int, at_once: int) -> bool:
+    """Runs them, prints what was seen; whether anything was not as it must be."""
+    wanted = [each for each in faults if each.least <= servers]
+    with ThreadPoolExecutor(at_once) as pool:
+        runs = [*pool.map(lambda each: attempt(each, servers), wanted)]
     for done in runs:
         if done.problems:
             print(f"{done.fault.name} ({done.folder}):", *done.problems, sep="\n  ")
