@@ -19,7 +19,7 @@ from importlib import metadata
 from pathlib import Path
 
 from tests.bench import board as live_table
-from tests.bench import growth, keeping, latency, starts, streams, targets, yard
+from tests.bench import growth, jetstream, keeping, latency, starts, streams, targets, yard
 from tests.bench.figures import Bench
 from tests.bench.measure import CLIENT_CORE
 
@@ -34,6 +34,7 @@ PARTS: dict[str, tuple[str, Callable[[Bench], str]]] = {
     "growth": ("Products and connections", growth.growth),
     "memory": ("Memory", growth.memory),
     "tapes": ("Tapes", keeping.tapes),
+    "jetstream": ("Through a JetStream", jetstream.report),
     "board": ("A live table", live_table.report),
 }
 

@@ -13,7 +13,7 @@ SHORT = (
     "leader killed",
     "network of a recorder cut",
     "reader ended, and another begins",
-    "room of the servers used up",
+    "room of the server used up",
 )
 CHOSEN = [each for each in FAULTS if each.name in SHORT]
 
