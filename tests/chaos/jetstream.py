@@ -407,6 +407,7 @@ def _play(stage: Stage, fault: Fault) -> None:
     stage.start("east")
     stage.start(READER)
     stage.until_came()
+    stage.until_published(*RECORDERS)
     time.sleep(BEFORE_S)
     fault.strike(stage)
     time.sleep(fault.lasts_s)
