@@ -11,7 +11,7 @@ import typer
 from kfws.cli.app import app
 from kfws.cli.commands import COMMANDS, GROUPS
 from kfws.cli.program import Program
-from kfws.sim.server import serve
+from kfws.sim.server import SimOptions, serve
 from tests.cli.inside import beside, run
 from tests.cli.program import PATIENCE_S, environment
 from tests.test_walls import HEAVY
@@ -82,7 +82,7 @@ def loaded_by(args: list[str], line: str | None = None) -> set[str]:
 
 
 def test_a_stream_of_lines_imports_nothing_that_it_does_not_need() -> None:
-    with beside(serve) as venue:
+    with beside(lambda: serve(SimOptions())) as venue:
         loaded = loaded_by(["subscribe", "ticker", "PF_XBTUSD", "--url", venue.url, "-n", "1"])
     assert {"kfws.sources.connection", "kfws.sinks.ndjson"} <= loaded
     assert loaded & UNNEEDED == set()
