@@ -12,6 +12,7 @@ import typer
 from typer.main import get_command
 
 from kfws.cli.app import app
+from kfws.cli.program import Program
 
 __all__ = ["Entry", "Said", "commands", "default", "leaves", "told"]
 
@@ -121,8 +122,9 @@ def _entry(command: Any, context: Any, path: str) -> Entry:
 
 
 def _below(command: Any, context: Any, path: str) -> Iterator[Entry]:
-    load_all = getattr(command, "load_all", lambda: getattr(command, "commands", {}))
-    for name, found in load_all().items():
+    if isinstance(command, Program):
+        command.load_all()
+    for name, found in getattr(command, "commands", {}).items():
         inner = typer.Context(found, info_name=name, parent=context)
         yield _entry(found, inner, f"{path} {name}")
 

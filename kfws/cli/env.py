@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from datetime import tzinfo
@@ -199,18 +199,14 @@ class Env:
         """The folder of lists that are kept between runs; it may not be there."""
         if self.cache_folder is not None:
             return self.cache_folder
-        from platformdirs import user_cache_path
-
-        return user_cache_path("kfws")
+        return _own_folder("cache")
 
     @property
     def state(self) -> Path:
         """The folder of what a run leaves for the next one; it may not be there."""
         if self.cache_folder is not None:
             return self.cache_folder
-        from platformdirs import user_state_path
-
-        return user_state_path("kfws")
+        return _own_folder("state")
 
     @property
     def machine(self) -> str:
@@ -228,9 +224,7 @@ class Env:
         """The user's folder of what is ours and lasts; it may not be there."""
         if self.config_folder is not None:
             return self.config_folder
-        from platformdirs import user_config_path
-
-        return user_config_path("kfws")
+        return _own_folder("config")
 
     @property
     def can_draw(self) -> bool:
@@ -514,6 +508,29 @@ def is_writable(fd: int) -> bool:
     poll = select.poll()
     poll.register(fd, select.POLLOUT)
     return bool(poll.poll(0))
+
+
+def _own_folder(kind: Literal["cache", "config", "state"]) -> Path:
+    """Where the system has it, as platformdirs says; where that is plain, without importing it:
+    every command and every press of TAB asks for the config."""
+    if sys.platform == "linux" and "ANDROID_ROOT" not in os.environ:
+        given, home = os.environ.get(f"XDG_{kind.upper()}_HOME", ""), os.environ.get("HOME", "")
+        if given.startswith("/"):
+            return Path(given, "kfws")
+        if home.startswith("/"):
+            return Path(home, _BELOW_HOME[kind], "kfws")
+    import platformdirs
+
+    named = {
+        "cache": platformdirs.user_cache_path,
+        "config": platformdirs.user_config_path,
+        "state": platformdirs.user_state_path,
+    }
+    return named[kind]("kfws")
+
+
+# https://specifications.freedesktop.org/basedir-spec/latest/
+_BELOW_HOME = {"cache": ".cache", "config": ".config", "state": ".local/state"}
 
 
 def _output_of(command: str) -> str:
