@@ -11,8 +11,10 @@ import typer
 from kfws.cli.app import app
 from kfws.cli.commands import COMMANDS, GROUPS
 from kfws.cli.program import Program
-from tests.cli.inside import run
+from kfws.sim.server import serve
+from tests.cli.inside import beside, run
 from tests.cli.program import PATIENCE_S, environment
+from tests.test_walls import HEAVY
 
 ROOM = "kfws.cli.commands."
 
@@ -77,6 +79,49 @@ def loaded_by(args: list[str], line: str | None = None) -> set[str]:
         check=False,
     )
     return set(done.stderr.split("|"))
+
+
+def test_a_stream_of_lines_imports_nothing_that_it_does_not_need() -> None:
+    with beside(serve) as venue:
+        loaded = loaded_by(["subscribe", "ticker", "PF_XBTUSD", "--url", venue.url, "-n", "1"])
+    assert {"kfws.sources.connection", "kfws.sinks.ndjson"} <= loaded
+    assert loaded & UNNEEDED == set()
+
+
+UNNEEDED = (HEAVY - {"asyncio", "orjson", "ssl", "uvloop", "websockets"}) | {
+    "gzip",
+    "kfws.cli.secrets",
+    "kfws.rest",
+    "kfws.sim.server",
+    "kfws.sinks.paint",
+    "kfws.sinks.shelf",
+    "kfws.tapes.files",
+    "platformdirs",
+    "tempfile",
+}
+"""Of outputs, venues and commands that are not this one's."""
+
+
+def test_what_is_imported_is_not_looked_through_for_garbage() -> None:
+    code = (
+        "import gc, sys\n"
+        "looked = []\n"
+        "from kfws.__main__ import main\n"
+        "gc.callbacks.append(lambda phase, info: looked.append(info['generation']))\n"
+        "try:\n"
+        "    main()\n"
+        "finally:\n"
+        "    sys.stderr.write(f'{looked} {gc.get_freeze_count() > 10_000}')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "feeds"],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert done.stderr == "[] True"
 
 
 def tab(line: str) -> dict[str, str]:
