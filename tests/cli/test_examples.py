@@ -56,6 +56,7 @@ def tapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
         packed = folder / f"{name}.ndjson.zst"
         assert run("merge", str(folder / f"{name}.ndjson"), "-o", str(packed)).status == 0
         shutil.copy(packed, folder / f"{copy}.ndjson.zst")
+        (folder / f"{name}.ndjson").unlink()
     shutil.copy(folder / "right.ndjson.zst", folder / "tapes" / "2.ndjson.zst")
     return folder
 
