@@ -52,7 +52,7 @@ soak: .venv/dev.stamp ## 30 min at 5,000 messages a second with faults (ARGS='--
 golden: .venv/dev.stamp ## rewrite the golden files in tests/golden
 	@KFWS_GOLDEN=1 $(BIN)/python -m pytest -m golden $(ARGS)
 
-pictures: .venv/dev.stamp ## draw the pictures of the README into docs
+pictures: .venv/dev.stamp ## draw the pictures of README and guide into docs
 	@$(BIN)/python -m tests.pictures
 
 docs: .venv/dev.stamp ## write docs/api.md from the docstrings
