@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from kfws.protocol.events import Cause, Data, Duplicate, Event, Gap, Restart
 from kfws.protocol.feeds import FEEDS
@@ -61,8 +62,7 @@ class Track:
         """Of a book that is looked at: side → price → size, enough to see that it is crossed."""
 
 
-@dataclass(slots=True)
-class _Before:
+class _Before(msgspec.Struct):
     """Where a stream stood when its connection was lost."""
 
     last: int | None
@@ -85,8 +85,7 @@ class _Before:
         )
 
 
-@dataclass(slots=True)
-class _Held:
+class _Held(msgspec.Struct):
     """A gap that is not reported yet: its messages may still come."""
 
     key: Key

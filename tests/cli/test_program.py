@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer
@@ -11,7 +12,7 @@ import typer
 from kfws.cli.app import app
 from kfws.cli.commands import COMMANDS, GROUPS
 from kfws.cli.program import Program
-from kfws.sim.server import serve
+from kfws.sim.server import SimOptions, serve
 from tests.cli.inside import beside, run
 from tests.cli.program import PATIENCE_S, environment
 from tests.test_walls import HEAVY
@@ -82,7 +83,7 @@ def loaded_by(args: list[str], line: str | None = None) -> set[str]:
 
 
 def test_a_stream_of_lines_imports_nothing_that_it_does_not_need() -> None:
-    with beside(serve) as venue:
+    with beside(lambda: serve(SimOptions())) as venue:
         loaded = loaded_by(["subscribe", "ticker", "PF_XBTUSD", "--url", venue.url, "-n", "1"])
     assert {"kfws.sources.connection", "kfws.sinks.ndjson"} <= loaded
     assert loaded & UNNEEDED == set()
@@ -97,7 +98,6 @@ UNNEEDED = (HEAVY - {"asyncio", "orjson", "ssl", "uvloop", "websockets"}) | {
     "kfws.sinks.shelf",
     "kfws.tapes.files",
     "platformdirs",
-    "tempfile",
 }
 """Of outputs, venues and commands that are not this one's."""
 
@@ -122,6 +122,17 @@ def test_what_is_imported_is_not_looked_through_for_garbage() -> None:
         check=False,
     )
     assert done.stderr == "[] True"
+
+
+def test_a_file_of_settings_of_one_command_imports_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "x.toml"
+    for text, others in (
+        ("format = 'csv'\n[feeds]\nformat = 'json'\n[profiles.x]\nformat = 'raw'\n", False),
+        ("stamp = true\n", True),
+    ):
+        path.write_text(text)
+        loaded = loaded_by(["feeds", "--config", str(path)])
+        assert (f"{ROOM}book" in loaded) is others
 
 
 def tab(line: str) -> dict[str, str]:
