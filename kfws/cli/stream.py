@@ -508,7 +508,7 @@ class Run:
             except NotImplementedError:  # Windows
                 signal.signal(each, self._on_signal)
 
-        if self._drawn and signal.getsignal(signal.SIGTSTP) is signal.SIG_DFL:
+        if self._is_suspendable() and signal.getsignal(signal.SIGTSTP) is signal.SIG_DFL:
             self._loop.add_signal_handler(signal.SIGTSTP, self._suspend)
 
     def _reopen(self) -> None:
@@ -518,6 +518,10 @@ class Run:
             outlet.reopen()
         what = ", ".join(outlet.name for outlet in files) or "there are no files to open anew"
         self._talk.say("info", "hangup", f"SIGHUP: {what}")
+
+    def _is_suspendable(self) -> bool:
+        """Whether there is a picture, and a Ctrl-Z that would leave it standing."""
+        return bool(self._drawn) and hasattr(signal, "SIGTSTP")
 
     def _suspend(self) -> None:
         """Ctrl-Z: the terminal is given back first; the next drawing takes it again."""
@@ -536,7 +540,7 @@ class Run:
                 self._loop.remove_signal_handler(each)
             except NotImplementedError:
                 pass
-        if self._drawn:
+        if self._is_suspendable():
             self._loop.remove_signal_handler(signal.SIGTSTP)
         leave_on_signals()
 

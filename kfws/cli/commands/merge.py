@@ -30,13 +30,18 @@ _Out = Annotated[
         "-o",
         "--output",
         metavar="OUT",
-        help="The tape to write: .ndjson, or with .gz or .zst behind.",
+        help="The tape to write: .ndjson, or with .gz or .zst behind. (required)",
+        rich_help_panel=options.OUTPUT,
         show_default=False,
     ),
 ]
 _Strict = Annotated[
     bool,
-    typer.Option("--strict", help="Status 7 when messages are missing on all tapes or left out."),
+    typer.Option(
+        "--strict",
+        help="Status 7 when messages are missing on all tapes or left out.",
+        rich_help_panel=options.OUTPUT,
+    ),
 ]
 
 

@@ -41,20 +41,26 @@ From = Annotated[
     typer.Option(
         "--from",
         metavar="TIME",
-        help="Begin there: 10m (from the start), 16:30, 2026-11-24T16:30 (UTC), epoch.",
+        help="Begin there: 10m (from the start), 16:30, 2026-11-24T16:30 (UTC), epoch. "
+        "(default: the beginning)",
         rich_help_panel=_PLAY,
     ),
 ]
 To = Annotated[
     str | None,
-    typer.Option("--to", metavar="TIME", help="End there.", rich_help_panel=_PLAY),
+    typer.Option(
+        "--to",
+        metavar="TIME",
+        help="End there: 20m, 16:45, as with --from. (default: the end)",
+        rich_help_panel=_PLAY,
+    ),
 ]
 Feed = Annotated[
     str | None,
     typer.Option(
         "--feed",
         metavar="FEED[,FEED…]",
-        help="Just these feeds.",
+        help="Just these feeds. (default: all)",
         rich_help_panel=_PLAY,
         autocompletion=feed_names,
     ),
@@ -64,7 +70,7 @@ Product = Annotated[
     typer.Option(
         "--product",
         metavar="PRODUCT",
-        help="Just these products (repeatable).",
+        help="Just these products (repeatable). (default: all)",
         rich_help_panel=_PLAY,
     ),
 ]
