@@ -42,7 +42,7 @@ Key = tuple[str, str | None]
 GAPS_KEPT = 10_000
 LINES_KEPT = 100
 SAY_EVERY = 4096
-SET_BACK_NS = 15_000_000_000
+SET_BACK_NS = line.AHEAD_NS
 
 
 @dataclass(slots=True)

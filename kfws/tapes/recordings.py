@@ -44,6 +44,10 @@ CONTINUED = "continued"
 TICK_NS = 10_000_000_000
 
 
+# So many lines between a header and the first message behind it are held until that is read.
+HEAD_MOST = 1000
+
+
 class Step(NamedTuple):
     """What a tape says at one moment: frames that came together, one event, or a broken line."""
 
@@ -58,8 +62,10 @@ class Step(NamedTuple):
 
 
 def steps(reader: Reader) -> Iterator[Step]:
-    """A tape step by step, in its order. A broken line has the moment of the line before it."""
+    """A tape step by step, in its order. A broken line has the moment of the line before it,
+    and what stands between a header and the first message behind it is no later than that."""
     at_ns = number = 0
+    head: list[Step] = []
     for batch in reader.batches():
         frames: list[bytes] = []
         for text in batch:
@@ -69,6 +75,9 @@ def steps(reader: Reader) -> Iterator[Step]:
                 event = None if isinstance(found, Frame) else restore(found)
             except ValueError:
                 found, event = None, None
+            if head and (isinstance(found, Frame) or len(head) == HEAD_MOST):
+                yield from _in_time(head, found.received_ns if isinstance(found, Frame) else None)
+                head = []
             if isinstance(found, Frame) and (not frames or found.received_ns == at_ns):
                 at_ns = found.received_ns
                 frames.append(found.payload)
@@ -79,13 +88,31 @@ def steps(reader: Reader) -> Iterator[Step]:
             if isinstance(found, Frame):
                 at_ns = found.received_ns
                 frames.append(found.payload)
-            elif event is None:
-                yield Step(at_ns, number, [], broken=text)
-            else:
+                continue
+            if event is not None:
                 at_ns = moment_of(event)
-                yield Step(at_ns, number, [], event)
+            step = Step(at_ns, number, [], event, text if event is None else b"")
+            if head or _is_header(event):
+                head.append(step)
+            else:
+                yield step
         if frames:
             yield Step(at_ns, number + 1 - len(frames), frames)
+    yield from head
+
+
+def _is_header(event: Event | None) -> bool:
+    return isinstance(event, Report) and event.name == "header"
+
+
+def _in_time(head: list[Step], message_ns: int | None) -> Iterator[Step]:
+    """With a moment that was far ahead of the message's set back to it: the clock was wrong when
+    the run began, and time shall not stand still for all that comes."""
+    for step in head:
+        if message_ns is not None and step.at_ns > message_ns + line.AHEAD_NS:
+            event = step.event and msgspec.structs.replace(step.event, received_ns=message_ns)
+            step = step._replace(at_ns=message_ns, event=event)
+        yield step
 
 
 def data_of(payload: bytes, received_ns: int) -> Data | None:
