@@ -33,6 +33,7 @@ from kfws.protocol.session import Session
 from kfws.tapes import line
 from kfws.tapes.files import Reader, first_ns
 from kfws.tapes.line import Frame
+from kfws.tapes.names import OPEN
 
 __all__ = ["CONTINUED", "Account", "Step", "data_of", "header_of", "interleave", "steps"]
 
@@ -229,13 +230,22 @@ class Account:
         self._session = Session([], sequences=self._sequences, resync=False)
         self._connections: set[int] = set()
         self._was_lost = self._is_continued = False
-        self.previous = ""
-        """Name of the file before this one, where that is known: what a file that goes on with
-        another says is compared with it."""
+        self._path: Path | None = None
+        self._previous = ""
+        """Name of the file before this one: what a file that goes on with another says is
+        compared with it."""
+        self.absent: list[str] = []
+        """Sentences about files that should be before others, and are not."""
         self._ticked_ns = 0
         self.at_ns = 0
         """The latest moment so far."""
         self._frame_ns = 0
+
+    def turn_to(self, path: Path) -> None:
+        """Whose words come next."""
+        if path is not self._path:
+            self._previous = self._path.name.removesuffix(OPEN) if self._path else ""
+            self._path = path
 
     @property
     def is_connected(self) -> bool:
@@ -265,7 +275,9 @@ class Account:
                 # Another file of the same run; else whoever wrote is gone, and said nothing, or
                 # a file between the two is.
                 named = fields.get("continues")
-                is_gone = bool(named and self.previous and named != self.previous)
+                is_gone = bool(named and self._previous and named != self._previous)
+                if is_gone:
+                    self.absent.append(f"{self._path} goes on with {named}, which is not here")
                 if is_gone or not (was_continued or named):
                     return self.lost(at_ns)
                 self._connections.clear()  # those that stand are told again

@@ -144,6 +144,19 @@ async def test_a_header_of_a_wrong_clock_does_not_hold_up_what_follows(
     assert replay.now_ns() == AT + 5_000_000
 
 
+async def test_a_file_that_is_gone_out_of_a_rotation_is_told(tmp_path: Path) -> None:
+    later = AT + 60 * SECOND_NS
+    end = Report(received_ns=AT + 2_000_000, name="continued", fields={})
+    tape(tmp_path / "a.1.ndjson", [header(), opened(), book(1), end])
+    third = tape(
+        tmp_path / "a.3.ndjson",
+        [header(later, continues="a.2.ndjson"), opened(), book(2, later)],
+    )
+    told: list[tuple[str, str]] = []
+    await played(tmp_path, say=lambda code, what: told.append((code, what)))
+    assert told == [("absent", f"{third} goes on with a.2.ndjson, which is not here")]
+
+
 # Events
 
 
