@@ -97,6 +97,8 @@ def merge(
     if damages or merging.broken:
         what = f"{len(damages)} damaged frames, {merging.broken} broken lines"
         talk.say("warning", "damage", f"not all could be read: {what}; kfws verify says where")
+    for sentence in merging.absent:
+        talk.say("warning", "absent", sentence)
     left_out = merging.left_out
     if left_out:
         feeds = ", ".join(f"{count:,} of {feed}" for feed, count in sorted(left_out.items()))

@@ -276,7 +276,7 @@ def _check_end(tapes: Sequence[Tape], typed: str, from_ns: int, start_ns: int) -
 
 def _header(plan: Plan, tapes: Sequence[Tape], env: Env) -> dict[str, Any]:
     """What a tape that is written says of itself: where it comes from, as the played ones do."""
-    from kfws.cli.commands.subscribe import header_of
+    from kfws.cli.outlets import header_of
 
     header = header_of(plan, env)
     first = tapes[0].header
@@ -296,7 +296,7 @@ async def _run(plan: Plan, source: Replay, header: dict[str, Any], env: Env, tal
     import asyncio
     from contextlib import AsyncExitStack
 
-    from kfws.cli.commands.subscribe import open_outlets
+    from kfws.cli.outlets import open_outlets
     from kfws.cli.products_list import open_list
     from kfws.cli.stream import Run
 
