@@ -379,11 +379,26 @@ TARGETS = (
     Target("tape, damaged", TAPES, _damaged, (OutputError,)),
     Target("tape, played", TAPES, _replayed),
     Target(
-        "--where", typed("a", "order.qty", "1", "-1e3", "true", *_COMPARED), _where, (UsageError,)
+        "--where",
+        typed(
+            "a",
+            "order.qty",
+            "a==1",
+            "side==buy",
+            "qty>=2",
+            " and ",
+            " or not ",
+            "1",
+            "-1e3",
+            "true",
+            *_COMPARED,
+        ),
+        _where,
+        (UsageError,),
     ),
     Target(
         "products",
-        typed("PF_", "XBT", "USD", "*", "?", "[", "]", "!", ",", "@"),
+        typed("PF_XBTUSD", "PF_", "PF_*", "XBT", "USD", "*", "?", "[", "]", "!", ",", "@"),
         _products,
         (UsageError,),
     ),
