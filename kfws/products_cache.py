@@ -8,7 +8,6 @@ protocol page, sections 10 and 13 (``GET /derivatives/api/v3/instruments``).
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,8 +71,7 @@ def decimals(product: Product) -> int | None:
     return max(0, -exponent) if isinstance(exponent, int) else None
 
 
-@dataclass(frozen=True)
-class Products:
+class Products(msgspec.Struct, frozen=True, dict=True):
     """All that the venue lists, in the order of ids, and when it was asked (wall clock, ns)."""
 
     rows: tuple[tuple[Product, bytes], ...]

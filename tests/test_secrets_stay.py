@@ -9,15 +9,17 @@ import json
 import signal
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+import typer
 from websockets.asyncio.server import ServerConnection
 
 from kfws import FuturesWSClient
 from kfws.cli.app import app
+from kfws.cli.commands import COMMANDS, GROUPS
 from kfws.cli.env import Env
 from kfws.cli.plan import Typed, make_plan
+from kfws.cli.program import Program
 from kfws.protocol.auth import DEMO, Credentials, sign_challenge
 from kfws.protocol.session import Session, Subscription
 from kfws.rest import Rest
@@ -165,15 +167,10 @@ ECHO = {
 
 def commands() -> set[str]:
     """Every command that there is."""
-    names = {str(each.name or (each.callback and each.callback.__name__)) for each in _registered()}
-    return names - {"None"}
-
-
-def _registered() -> Iterator[Any]:
-    yield from app.registered_commands
-    for group in app.registered_groups:
-        assert group.typer_instance is not None
-        yield from group.typer_instance.registered_commands
+    program = typer.main.get_group(app)
+    assert isinstance(program, Program)
+    loaded = program.load_all()
+    return {*COMMANDS} | {name for group in GROUPS for name in loaded[group].commands}
 
 
 def test_no_command_writes_a_secret(tmp_path: Path) -> None:

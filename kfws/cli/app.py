@@ -9,22 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from kfws import __version__
-from kfws.cli.commands.auth import auth
-from kfws.cli.commands.book import book
-from kfws.cli.commands.config import config
-from kfws.cli.commands.convert import convert
-from kfws.cli.commands.doctor import doctor
-from kfws.cli.commands.feeds import feeds
-from kfws.cli.commands.merge import merge
-from kfws.cli.commands.products import products
-from kfws.cli.commands.replay import replay
-from kfws.cli.commands.request import request
-from kfws.cli.commands.sim import sim
-from kfws.cli.commands.subscribe import subscribe
-from kfws.cli.commands.verify import verify
+from kfws.cli.commands import COMMANDS, GROUPS
 from kfws.cli.env import CLOSED, Env, unwritable
 from kfws.cli.exits import ExitStatus, status_of
-from kfws.cli.settings import Command, origin_of
+from kfws.cli.program import Program
 from kfws.errors import KfwsError, UsageError
 
 __all__ = ["app", "main", "run"]
@@ -33,27 +21,14 @@ _STATUSES = "; ".join(f"{each.value} {each.meaning}" for each in ExitStatus)
 
 app = typer.Typer(
     name="kfws",
+    cls=Program,
     help="Stream Kraken Futures feeds to the terminal, a pipe or files; every message is "
     "accounted for.",
     epilog=f"Exit status: {_STATUSES}.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command(cls=Command)(subscribe)
-app.command(cls=Command)(book)
-app.command(cls=Command)(replay)
-app.command(cls=Command)(feeds)
-app.command(cls=Command)(products)
-app.command(cls=Command)(sim)
-app.command(cls=Command)(verify)
-app.command(cls=Command)(merge)
-app.command(cls=Command)(convert)
-app.command(cls=Command)(request)
-app.add_typer(auth)
-app.command(cls=Command)(doctor)
-app.add_typer(config, name="config")
 
 
 def _print_version(context: typer.Context, wanted: bool) -> None:
@@ -120,6 +95,8 @@ def run(args: list[str], env: Env) -> int:
 
 def _with_origin(error: KfwsError, env: Env) -> KfwsError:
     """What was wrong may stand in a variable or a file that the user does not think of."""
+    from kfws.cli.settings import origin_of
+
     if isinstance(error, UsageError) and (origin := origin_of(error.message, env.settings)):
         error.hint = f"{origin}; {error.hint}" if error.hint else origin
     return error
@@ -135,15 +112,13 @@ def _usage_error(exc: Any, args: list[str]) -> KfwsError | None:
         known = [name for each in context.command.params for name in each.opts] if context else []
         message = f"no such option: {exc.option_name}{_similar(exc.option_name, known)}"
     else:
-        # Without a word: no command was named, and the help page has been shown.
-        message = str(exc.format_message()).replace("\n", " ").rstrip(".") or "no command was named"
+        message = str(exc.format_message()).replace("\n", " ").rstrip(".")
     return UsageError(message[:1].lower() + message[1:], hint=f"see `{command} --help`")
 
 
 def _command_in(args: list[str]) -> str:
     """What was typed up to the command, for an error of the parser that does not know it."""
-    names = {each.callback.__name__ for each in app.registered_commands if each.callback}
-    return next((f"kfws {each}" for each in args if each in names), "kfws")
+    return next((f"kfws {each}" for each in args if each in COMMANDS | GROUPS), "kfws")
 
 
 def _similar(typed: str, known: list[str]) -> str:

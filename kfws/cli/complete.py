@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from kfws.cli.choices import VenueName
+from kfws.cli.commands import COMMANDS
 from kfws.cli.env import Env
 
 __all__ = ["commands", "feed_names", "field_names", "product_ids", "sort_titles"]
@@ -55,9 +56,7 @@ def sort_titles(context: typer.Context, incomplete: str) -> list[str]:
 
 def commands(context: typer.Context, incomplete: str) -> list[str]:
     """Commands that settings may be shown of."""
-    known: dict[str, object] = context.find_root().command.commands  # type: ignore[attr-defined]
-    names = [name for name, each in known.items() if not hasattr(each, "commands")]
-    return [name for name in names if name.startswith(incomplete)]
+    return [name for name in COMMANDS if name.startswith(incomplete)]
 
 
 def _feeds(context: typer.Context) -> list[str]:

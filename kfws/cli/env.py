@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import select
 import stat
@@ -12,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from datetime import tzinfo
@@ -148,6 +149,8 @@ class Env:
     """What was typed behind the program's name."""
     settings: Mapping[str, Setting] = field(default_factory=dict, repr=False)
     """What stands in for options that were not typed."""
+    has_process: bool = False
+    """Whether the process is there for this run alone."""
 
     @classmethod
     def of_process(cls) -> Env:
@@ -159,7 +162,17 @@ class Env:
             stdout_is_terminal=sys.stdout is not None and os.isatty(1),
             stderr_is_terminal=sys.stderr is not None and os.isatty(2),
             stdin_is_terminal=sys.stdin is not None and os.isatty(0),
+            has_process=True,
         )
+
+    def settle(self) -> None:
+        """A long run begins: what is there stays, and its garbage is sought among what comes.
+
+        To look through all that was imported takes 20 ms and more, in which nothing is read.
+        """
+        if self.has_process:
+            gc.freeze()
+            gc.set_threshold(*_GARBAGE)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -199,18 +212,14 @@ class Env:
         """The folder of lists that are kept between runs; it may not be there."""
         if self.cache_folder is not None:
             return self.cache_folder
-        from platformdirs import user_cache_path
-
-        return user_cache_path("kfws")
+        return _own_folder("cache")
 
     @property
     def state(self) -> Path:
         """The folder of what a run leaves for the next one; it may not be there."""
         if self.cache_folder is not None:
             return self.cache_folder
-        from platformdirs import user_state_path
-
-        return user_state_path("kfws")
+        return _own_folder("state")
 
     @property
     def machine(self) -> str:
@@ -228,9 +237,7 @@ class Env:
         """The user's folder of what is ours and lasts; it may not be there."""
         if self.config_folder is not None:
             return self.config_folder
-        from platformdirs import user_config_path
-
-        return user_config_path("kfws")
+        return _own_folder("config")
 
     @property
     def can_draw(self) -> bool:
@@ -472,6 +479,8 @@ class Env:
             raise unwritable(exc) from exc
 
 
+_GARBAGE = (10_000, 10, 10)
+"""Objects more than before that have it looked for; ten times as many for what is older."""
 _PROXIES = {
     "wss": ("wss", "socks", "https", "all"),
     "ws": ("ws", "socks", "http", "all"),
@@ -516,6 +525,29 @@ def is_writable(fd: int) -> bool:
     poll = select.poll()
     poll.register(fd, select.POLLOUT)
     return bool(poll.poll(0))
+
+
+def _own_folder(kind: Literal["cache", "config", "state"]) -> Path:
+    """Where the system has it, as platformdirs says; where that is plain, without importing it:
+    every command and every press of TAB asks for the config."""
+    if sys.platform == "linux" and "ANDROID_ROOT" not in os.environ:
+        given, home = os.environ.get(f"XDG_{kind.upper()}_HOME", ""), os.environ.get("HOME", "")
+        if given.startswith("/"):
+            return Path(given, "kfws")
+        if home.startswith("/"):
+            return Path(home, _BELOW_HOME[kind], "kfws")
+    import platformdirs
+
+    named = {
+        "cache": platformdirs.user_cache_path,
+        "config": platformdirs.user_config_path,
+        "state": platformdirs.user_state_path,
+    }
+    return named[kind]("kfws")
+
+
+# https://specifications.freedesktop.org/basedir-spec/latest/
+_BELOW_HOME = {"cache": ".cache", "config": ".config", "state": ".local/state"}
 
 
 def _output_of(command: str) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from hashlib import blake2b
 from typing import NamedTuple
 from urllib.parse import urlsplit
+
+import msgspec
 
 from kfws.cli.quantities import duration_s, size_bytes
 from kfws.errors import UsageError
@@ -26,8 +27,7 @@ class Shard(NamedTuple):
     of: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TypedJetStream:
+class TypedJetStream(msgspec.Struct, frozen=True, kw_only=True):
     """The options about JetStreams, as they were typed."""
 
     spool: str | None = None
@@ -43,8 +43,7 @@ class TypedJetStream:
     shard: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JetStream:
+class JetStream(msgspec.Struct, frozen=True, kw_only=True):
     """What a run needs to publish into streams, or to read from one."""
 
     spool: str | None = None

@@ -16,12 +16,14 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from kfws.cli.env import ATOMIC_BYTES, is_writable, opened_anew, unwritable
 from kfws.errors import OutputError
 from kfws.protocol.events import Data, Event
-from kfws.sinks.shelf import Shelf
+
+if TYPE_CHECKING:
+    from kfws.sinks.shelf import Shelf
 
 __all__ = ["DescriptorOutlet", "Dialled", "Drawn", "FileOutlet", "Outlet", "Sink"]
 

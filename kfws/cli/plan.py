@@ -5,11 +5,13 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
 from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
 from typing import Literal
 from urllib.parse import SplitResult, urlsplit
+
+import msgspec
+from msgspec.structs import replace
 
 from kfws.cli.choices import Color, Format, LoopName, OnDiskFull, OnFull, VenueName
 from kfws.cli.jetstream import JetStream, TypedJetStream, check_jetstream
@@ -49,8 +51,7 @@ LEAST_BUFFER = 64_000
 COLUMNS_SHOWN = 12
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TypedLook:
+class TypedLook(msgspec.Struct, frozen=True, kw_only=True):
     """The options of ``kfws book`` alone, as they were typed."""
 
     depth: int | None = None
@@ -59,8 +60,7 @@ class TypedLook:
     every: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Typed:
+class Typed(msgspec.Struct, frozen=True, kw_only=True):
     """The options of ``kfws subscribe`` and its like, as they were typed."""
 
     feeds: str
@@ -74,7 +74,7 @@ class Typed:
     url: str | None = None
     rest_url: str | None = None
     insecure: bool = False
-    proxy: str | None = field(default=None, repr=False)
+    proxy: str | None = None
     ca_file: str | None = None
     compression: bool = False
     format: Format = Format.auto
@@ -111,9 +111,11 @@ class Typed:
     jetstream: TypedJetStream | None = None
     """None: of a command that knows no streams."""
 
+    def __repr__(self) -> str:
+        return f"Typed({self.feeds!r}, {self.products!r}, …)"  # a proxy may hold a password
 
-@dataclass(frozen=True, slots=True)
-class Look:
+
+class Look(msgspec.Struct, frozen=True):
     """What is to be seen of books, instead of their messages."""
 
     depth: int | None = None
@@ -122,14 +124,13 @@ class Look:
     """Levels are put together in steps of so many ticks; None: they stand alone."""
     tick: Decimal | None = None
     """Of all products; None: as the products list says."""
-    steps: Mapping[str, Decimal] = field(default_factory=dict)
+    steps: Mapping[str, Decimal] = msgspec.field(default_factory=dict)
     """What comes of it for each product, once ``size_steps`` has said so."""
     every_s: float | None = None
     """Lines at most so often; None: one for each change."""
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(msgspec.Struct, frozen=True):
     """Where lines go: stdout (path None), files, whose path may be a template, or a JetStream."""
 
     path: str | None
@@ -149,8 +150,7 @@ class Output:
         return Address.of(self.path) if is_stream and self.path else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """All that a run needs."""
 
     feeds: tuple[str, ...]
@@ -161,7 +161,7 @@ class Plan:
     url: str
     rest_base: str
     """Where REST is; empty for the simulator in the process."""
-    proxy: str | None = field(repr=False)
+    proxy: str | None
     insecure: bool
     ca_file: str | None
     compression: bool
@@ -198,12 +198,15 @@ class Plan:
     stats_s: float | None
     metrics: tuple[str, int] | None = None
     """Host and port where they are to be had."""
-    jetstream: JetStream = field(default_factory=JetStream)
+    jetstream: JetStream = msgspec.field(default_factory=JetStream)
     look: Look | None = None
     """For lines about books, not their messages."""
     globs: tuple[str, ...] = ()
     """Those that ``name_products`` made ids of; they go on filtering private feeds."""
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Plan({self.feeds!r}, {self.products!r}, …)"  # a proxy may hold a password
 
     @property
     def names_products(self) -> bool:

@@ -28,6 +28,8 @@ _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 _HOST = re.compile(r"[\w.-]*|\[[0-9A-Fa-f:.]+\]", re.ASCII)
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
+_FRACTION = re.compile(r"[.,]([0-9]+)")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PART = re.compile(rf"({_NUMBER})(ms|s|m|h|d)")
 _DURATION = re.compile(rf"(?:{_NUMBER}(?:ms|s|m|h|d))+")
 _SIZE = re.compile(rf"({_NUMBER})([kmgt]?)(i?)b?", re.IGNORECASE)
@@ -66,15 +68,35 @@ def length(seconds: float) -> str:
 def moment_ms(typed: str) -> int:
     """Epoch milliseconds of an ISO 8601 time (UTC where no zone is named), or of such a number."""
     text = typed.strip()
-    if text.isdecimal() and len(text) <= 15:
+    if _is_epoch_ms(text):
         return int(text)
     try:
-        moment = datetime.fromisoformat(text)
+        return _iso_ns(text) // 10**6
     except ValueError:
         _refuse(typed, "a moment", "2026-11-24T16:00:00Z or epoch milliseconds")
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return round(moment.timestamp() * 1000)
+
+
+def _iso_ns(text: str) -> int:
+    """Nanoseconds since the epoch of an ISO 8601 time, cut there. Raises ValueError."""
+    text, fraction_ns = _without_fraction(text)
+    moment = datetime.fromisoformat(text)
+    return _epoch_ns(moment if moment.tzinfo else moment.replace(tzinfo=UTC)) + fraction_ns
+
+
+def _without_fraction(text: str) -> tuple[str, int]:
+    """A time in whole seconds, and the rest in nanoseconds: datetime knows microseconds only."""
+    found = _FRACTION.search(text)
+    if found is None:
+        return text, 0
+    return _FRACTION.sub(".0", text, count=1), int(found[1][:9].ljust(9, "0"))
+
+
+def _epoch_ns(moment: datetime) -> int:
+    return (moment - _EPOCH) // timedelta(microseconds=1) * 1000
+
+
+def _is_epoch_ms(text: str) -> bool:
+    return text.isdecimal() and len(text) <= 15
 
 
 def moment_of_tape_ns(typed: str, start_ns: int) -> int:
@@ -91,16 +113,17 @@ def moment_of_tape_ns(typed: str, start_ns: int) -> int:
         offset_s = 0.0 if re.fullmatch(r"0+(ms|s|m|h|d)?", text) else duration_s(text)
         return start_ns + round(offset_s * 1e9)
     start = datetime.fromtimestamp(start_ns // 10**9, UTC)
-    moment = _time_of_day(text, start)
+    whole, fraction_ns = _without_fraction(text)
+    moment = _time_of_day(whole, start)
     if moment is None:
         try:
-            return moment_ms(text) * 10**6
-        except UsageError:
+            return int(text) * 10**6 if _is_epoch_ms(text) else _iso_ns(text)
+        except ValueError:
             _refuse(typed, "a moment", "10m (from the start), 16:30, 2026-11-24T16:30 (UTC)")
     # A tape that begins a moment after the full hour is meant to begin at it.
     while moment <= start - timedelta(hours=1):
         moment += timedelta(days=1)
-    return round(moment.timestamp() * 1000) * 10**6
+    return _epoch_ns(moment) + fraction_ns
 
 
 def _time_of_day(text: str, start: datetime) -> datetime | None:

@@ -10,9 +10,11 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from typer.core import TyperCommand, TyperOption
+from typer.core import TyperOption
 
+from kfws.cli.commands import COMMANDS
 from kfws.cli.env import Env
+from kfws.cli.pages import Page
 from kfws.errors import UsageError
 
 __all__ = ["TYPED", "Command", "Setting", "Tables", "origin_of", "settable", "settings"]
@@ -72,7 +74,7 @@ class Tables(NamedTuple):
     content: Mapping[str, Any]
 
 
-class Command(TyperCommand):
+class Command(Page):
     """A command with ``--config`` and ``--profile``, whose settings stand in for what was not
     typed."""
 
@@ -110,14 +112,14 @@ _CONFIG: dict[str, Any] = {
 _PROFILE: dict[str, Any] = {
     "param_decls": ["--profile"],
     "metavar": "NAME",
-    "help": "Take the defaults of [profiles.NAME] as well.",
+    "help": "Take the defaults of \\[profiles.NAME] as well.",
 }
 
 
 def settable(command: Any) -> dict[str, Any]:
     """The options of a command that may be set, by name; of a group those of all its commands."""
     found: dict[str, Any] = {}
-    for each in getattr(command, "commands", {}).values():
+    for each in _commands(command).values():
         for name, option in settable(each).items():
             if name not in found or option.multiple:  # what is a list for one may be one
                 found[name] = option
@@ -205,7 +207,7 @@ def _check(tables: Tables, root: Any) -> None:
     """Every key names an option, of a command where it stands in that command's table."""
     if not tables.content:
         return
-    commands = {name: each for name, each in root.commands.items() if not _is_group(each)}
+    commands = {name: each for name, each in _commands(root).items() if name in COMMANDS}
     content = dict(tables.content)
     profiles = content.pop(PROFILES, {})
     _check_level(content, tables.path, "", commands, settable(root), {PROFILES})
@@ -214,8 +216,11 @@ def _check(tables: Tables, root: Any) -> None:
         _check_level(table, tables.path, where, commands, settable(root), set())
 
 
-def _is_group(command: Any) -> bool:
-    return hasattr(command, "commands")
+def _commands(command: Any) -> Mapping[str, Any]:
+    if hasattr(command, "load_all"):
+        found: Mapping[str, Any] = command.load_all()
+        return found
+    return getattr(command, "commands", {})
 
 
 def _check_level(

@@ -7,16 +7,14 @@ documentation and recordings of its production server, protocol page sections 9 
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 __all__ = ["FEEDS", "PRIVATE", "PUBLIC", "Feed", "base_name", "nearest", "spelled"]
 
 SNAPSHOT_SUFFIX = "_snapshot"
 
 
-@dataclass(frozen=True, slots=True)
-class Feed:
+class Feed(NamedTuple):
     """One named stream of the venue."""
 
     name: str

@@ -73,6 +73,19 @@ class _Before:
     cause: Cause
     last_id: object = None
     """Of streams whose entries have ids."""
+    venue_ms: int | None = None
+    """The venue's time of the last message, where it has one."""
+
+    def had(self, seq: int, data: Data) -> bool:
+        """Whether a message is of before: its number is lower, and its time no later. Behind a
+        restart of the venue the time is later."""
+        return (
+            self.last is not None
+            and self.last - WINDOW < seq <= self.last
+            and data.venue_ms is not None
+            and self.venue_ms is not None
+            and data.venue_ms <= self.venue_ms
+        )
 
 
 @dataclass(slots=True)
@@ -105,9 +118,11 @@ class Sequences:
     ``tracks`` are of the present connection: feed → product → Track. The Session looks there
     for the common case, the next number, and asks ``look`` about everything else.
     ``snapshots_pass``: whether snapshots are passed on, so that what they list is not lost.
+    ``goes_back``: whether what follows an outage may be of before it.
     """
 
-    def __init__(self, *, snapshots_pass: bool = True) -> None:
+    def __init__(self, *, snapshots_pass: bool = True, goes_back: bool = False) -> None:
+        self._goes_back = goes_back
         self.tracks: dict[str, dict[str | None, Track]] = {}
         self._snapshots_pass = snapshots_pass
         self._before: dict[Key, _Before] = {}
@@ -124,7 +139,7 @@ class Sequences:
         for feed, tracks in self.tracks.items():
             for product, track in tracks.items():
                 last = None if track.next is None else track.next - 1
-                self._interrupt((feed, product), last, last_frame_ns, cause)
+                self._interrupt((feed, product), last, last_frame_ns, cause, track.venue_ms)
             tracks.clear()
         self._due.clear()
         return events
@@ -179,10 +194,12 @@ class Sequences:
         self.tracks.get(feed, {}).pop(product, None)
         self._before.pop((feed, product), None)
 
-    def _interrupt(self, key: Key, last: int | None, from_ns: int, cause: Cause) -> None:
+    def _interrupt(
+        self, key: Key, last: int | None, from_ns: int, cause: Cause, venue_ms: int | None = None
+    ) -> None:
         """Remembers where a stream stood; an outage that goes on keeps its beginning."""
         ids = self._ids.get(key)
-        before = _Before(last, from_ns, cause, ids[-1] if ids else None)
+        before = _Before(last, from_ns, cause, ids[-1] if ids else None, venue_ms)
         self._before.setdefault(key, before)
 
     def suspended(self, from_ns: int, to_ns: int) -> list[Event]:
@@ -254,7 +271,7 @@ class Sequences:
     def _delta(self, key: Key, data: Data, track: Track | None) -> tuple[bool, list[Event]]:
         seq, at_ns = data.seq, data.received_ns
         assert seq is not None  # noqa: S101  # the Session lets no delta without one pass
-        if track is None:
+        if track is None and (track := self._gone_on(key, seq, data)) is None:
             self._track(key, seq + 1, at_ns)
             self.tracks[key[0]][key[1]].venue_ms = data.venue_ms
             return True, self._first_delta(key, seq, data)
@@ -276,6 +293,18 @@ class Sequences:
         # What is missing of the old count cannot be told from the new one any more.
         return True, [*self._report(self._held.pop(key, []), at_ns), restart]
 
+    def _gone_on(self, key: Key, seq: int, data: Data) -> Track | None:
+        """The track as it stood before the outage, where what came last is of before: tapes of
+        two machines whose clocks differ follow each other like this."""
+        before = self._before.get(key) if self._goes_back else None
+        if before is None or before.last is None or not before.had(seq, data):
+            return None
+        del self._before[key]
+        self._track(key, before.last + 1, before.from_ns)
+        track = self.tracks[key[0]][key[1]]
+        track.venue_ms = before.venue_ms
+        return track
+
     def _first_delta(self, key: Key, seq: int, data: Data) -> list[Event]:
         """The first number on this connection, ahead of its snapshot."""
         at_ns = data.received_ns
@@ -292,6 +321,7 @@ class Sequences:
         """It holds the state after its number, but not the messages that led there."""
         seq, at_ns = data.seq, data.received_ns
         assert seq is not None  # noqa: S101  # as above
+        track = track or self._gone_on(key, seq, data)
         before = self._before.pop(key, None)
         last, cause, from_ns = _standing(track, before, "resync")
         if track is not None and last is not None and last - WINDOW < seq < last:
@@ -307,6 +337,8 @@ class Sequences:
     def _trade_snapshot(self, key: Key, data: Data, track: Track | None) -> list[Event]:
         """It lists the last trades: those that are missing among them are known all the same."""
         listed = sorted(numbers_of(data))
+        if track is None and listed:
+            track = self._gone_on(key, listed[-1], data)
         before = self._before.pop(key, None)
         last, cause, from_ns = _standing(track, before, "venue")
         at_ns = data.received_ns

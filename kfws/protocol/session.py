@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from kfws.errors import KfwsError, Unreachable, Unwelcome
 from kfws.errors import Refused as AllRefused
@@ -68,8 +68,7 @@ NOT_SUBSCRIBED = "Not subscribed to feed"
 OUTAGE = "Trading engine unavailable"
 
 
-@dataclass(frozen=True, slots=True)
-class Subscription:
+class Subscription(msgspec.Struct, frozen=True):
     """The wish to have a feed, of one product where the feed has products."""
 
     feed: str
@@ -95,8 +94,7 @@ class Subscription:
 State = Literal["queued", "waiting", "active", "refused", "left"]
 
 
-@dataclass(frozen=True, slots=True)
-class _Request:
+class _Request(msgspec.Struct, frozen=True):
     event: Literal["subscribe", "unsubscribe", "challenge"]
     subscription: Subscription
 
@@ -105,8 +103,7 @@ class _Request:
 _CHALLENGE = _Request("challenge", Subscription("challenge"))
 
 
-@dataclass(frozen=True, slots=True)
-class _Shape:
+class _Shape(msgspec.Struct, frozen=True):
     """What a wire feed name says of its messages."""
 
     feed: str

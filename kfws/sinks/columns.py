@@ -7,12 +7,12 @@ digit is ever changed. A new feed is one row in ``_CSV`` and one in ``TABLE``.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import Literal
 from unicodedata import category
 
 import msgspec
 from msgspec import Raw
+from msgspec.structs import replace
 
 from kfws.protocol.events import Data
 from kfws.protocol.feeds import FEEDS
@@ -309,8 +309,7 @@ On a terminal: a ``bar`` is as long as the value is great, a ``price`` flashes w
 last minutes, ``until`` is the time that is left to a moment."""
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(msgspec.Struct, frozen=True):
     """One column of a table; ``keys`` are looked up in turn, the first that has a value counts."""
 
     title: str

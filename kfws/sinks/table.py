@@ -7,12 +7,12 @@ wraps: the columns at the right, which matter least, are dropped where the width
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from datetime import tzinfo
 
 import msgspec
 import orjson
 from msgspec import Raw
+from msgspec.structs import replace
 
 from kfws.protocol.events import Data, Event, describe
 from kfws.sinks import columns
@@ -29,8 +29,7 @@ _STYLES = {"buy": "green", "sell": "red"}
 _NEWEST_FIRST = frozenset({"trade", "account_log"})
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(msgspec.Struct, frozen=True):
     """The columns that a width holds."""
 
     columns: tuple[Column, ...]

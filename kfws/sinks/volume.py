@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from shutil import disk_usage
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from kfws.errors import DiskFull, InUse, OutputError
 from kfws.protocol.events import Closed, Data, Event, Opened, Report, Subscribed
@@ -16,6 +16,7 @@ from kfws.protocol.sequence import gap_of
 from kfws.sinks.file import FileSink, cannot_write, rename
 from kfws.tapes import names
 from kfws.tapes.files import Compression
+from kfws.tapes.line import MESSAGES_HERE
 from kfws.tapes.names import OPEN, Template
 
 __all__ = ["ALL", "Encoder", "Keeping", "Key", "Story", "Tell", "Volume", "moment"]
@@ -130,6 +131,7 @@ class Volume:
         self._previous: str | None = None
         self._number = 0
         self._messages = 0
+        """Since the last header, but for those that a full disk cost."""
         self._began_ns = 0
         self._size = 0
         self._is_torn = False
@@ -246,8 +248,21 @@ class Volume:
             at_ns = moment(events[0])
             if self.finish(at_ns):
                 self.begin(at_ns)
+        last = events[-1] if events and self._keeping.is_tape else None
+        if type(last) is Report and last.name == "totals":
+            self._take(events[:-1], now_ns)
+            events = [self._end(last.received_ns, last.name, last.fields)]
+        self._take(events, now_ns)
+
+    def _take(self, events: Sequence[Event], now_ns: int) -> None:
         self._messages += sum([type(event) is Data for event in events])
         self._put(bytes(self._encoder.encode(events)), events, now_ns)
+
+    def _end(self, at_ns: int, name: str, fields: dict[str, Any]) -> Report:
+        """The last line of a run in a file. It counts the messages since the header, so that
+        whoever reads the tape knows when there were more."""
+        here = self._messages - (self._want.lost if self._want else 0)
+        return Report(received_ns=at_ns, name=name, fields=fields | {MESSAGES_HERE: here})
 
     def sync(self, now_ns: int) -> None:
         """Forces what was written to disk."""
@@ -264,8 +279,7 @@ class Volume:
         if not self.has_begun or self._want is not None:
             return False
         if self._keeping.is_tape:
-            end = Report(received_ns=now_ns, name="continued", fields={"messages": self._messages})
-            self._put(bytes(self._encoder.encode([end])), (), now_ns)
+            self._put(bytes(self._encoder.encode([self._end(now_ns, "continued", {})])), (), now_ns)
         return self._complete()
 
     def reopen(self, now_ns: int) -> bool:
@@ -360,6 +374,7 @@ class Volume:
         if not self._attempt(partial(self._store, text, now_ns), text):
             return
         self._want = None
+        self._messages -= want.lost
         self._tell("room", f"there is room again: {self._path}; {want.loss}")
         self._put(bytes(self._encoder.encode(want.gaps(now_ns))), (), now_ns)
         if want.is_end:

@@ -12,6 +12,7 @@ import logging
 import socket
 import sys
 import time
+import zlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from websockets.exceptions import (
     ProxyError,
     SecurityError,
 )
+from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import OPEN, Event
 
@@ -50,8 +52,13 @@ MAX_FRAME = 16 * 1024 * 1024
 LARGEST_HEAD = 256 * 1024
 # What waits longer than this was not taken because nobody takes.
 IN_TIME_NS = 1_000_000_000
-# FIN and opcode 1, no extension's bit.
-FINAL_TEXT = 0x81
+# FIN and opcode 1: no extension's bit, and that of compression (RFC 7692, section 6).
+FINAL_TEXT, FINAL_DEFLATED = 0x81, 0xC1
+# What a compressed message ends in, and leaves away (RFC 7692, section 7.2.2).
+FLUSHED = b"\x00\x00\xff\xff"
+# The library inflates messages from here on in two steps, bounded by MAX_FRAME. What is shorter
+# needs no bound: deflate makes at most 1032 bytes of one, so 2 MiB of this.
+LONG_DEFLATED = 2044
 # A closing handshake is a courtesy; leaving must not take a second.
 CLOSE_TIMEOUT_S = 0.3
 BUFFER_BYTES = 64 * 1000 * 1000
@@ -117,6 +124,8 @@ class Connection(ClientConnection):
         self._frames: list[bytes] = []
         self._parts: list[bytes] = []
         self._is_binary = False
+        self._deflate: PerMessageDeflate | None = None
+        """Where messages are compressed."""
         self._waiter: asyncio.Future[None] | None = None
         self._paused = False
         self._pinged_at: float | None = None
@@ -167,42 +176,70 @@ class Connection(ClientConnection):
         super().data_received(data[:end])
         if self.protocol.handshake_exc is not None:
             self.transport.abort()  # else the library reads on until the venue has said it all
+        match self.protocol.extensions:
+            case [PerMessageDeflate() as deflate]:
+                self._deflate = deflate
         return data[end:]
 
     def _cut(self, data: bytes) -> None:
-        """The hot way: whole plain text frames are cut here, every other whole frame is handed
-        to the library (RFC 6455, section 5.2). What is no whole frame waits for the next read.
+        """Texts are cut here, every other whole frame is handed to the library (RFC 6455,
+        section 5.2). What is no whole frame waits for the next read.
         """
-        at, size, frames = 0, len(data), self._frames
-        while size - at >= 2:
-            if self.protocol.state is not OPEN:
-                super().data_received(data[at:])
-                return
-            kind, length = data[at], data[at + 1]
-            start = at + 2
-            if length >= 126:
-                if length > 127:  # masked, which no venue may do: the library says so
-                    super().data_received(data[at:])
-                    return
-                start += 2 if length == 126 else 8
-                if start > size:
+        at, size = 0, len(data)
+        while self.protocol.state is OPEN:
+            if not self._parts:
+                at = self._cut_texts(data, at)
+                if self.protocol.state is not OPEN:  # one was no UTF-8
                     break
-                length = int.from_bytes(data[at + 2 : start])
-            end = start + length
-            if end > size:
-                if length > MAX_FRAME:
-                    super().data_received(data[at:])
-                    return
-                break
-            if kind == FINAL_TEXT and not self._parts and length <= MAX_FRAME:
-                payload = data[start:end]
-                frames.append(payload)
-                if not payload.isascii() and not _is_utf8(payload):
-                    self._fail_utf8()
-            else:
-                super().data_received(data[at:end])
+            end = _end_of_frame(data, at)
+            if end is None:
+                self._tail = data[at:]
+                return
+            super().data_received(data[at:end])
             at = end
-        self._tail = data[at:]
+        if at < size:
+            super().data_received(data[at:])
+
+    def _cut_texts(self, data: bytes, at: int) -> int:
+        """The hot way: the whole text frames, plain or compressed, that stand in a row from here;
+        gives where they end. Long ones end the row: they are the library's."""
+        size, count, append = len(data), len(self._frames), self._frames.append
+        deflate = self._deflate
+        inflate = None if deflate is None else _inflater(deflate)
+        try:
+            while True:
+                kind, length, start = data[at], data[at + 1], at + 2
+                if length > 125:
+                    if length != 126:
+                        break
+                    length, start = data[at + 2] << 8 | data[at + 3], at + 4
+                end = start + length
+                if end > size:
+                    break
+                if kind == FINAL_TEXT:
+                    append(data[start:end])
+                elif kind == FINAL_DEFLATED and inflate is not None and length < LONG_DEFLATED:
+                    append(inflate(data[start:end] + FLUSHED))
+                else:
+                    break
+                at = end
+        except IndexError:
+            pass  # the last header is not whole
+        except zlib.error:
+            pass  # the library finds the same, and says so to the venue
+        self._look_at_texts(count)
+        return at
+
+    def _look_at_texts(self, count: int) -> None:
+        """Ends the connection at the first text behind so many frames that is no UTF-8."""
+        frames = self._frames
+        if b"".join(frames[count:]).isascii():
+            return
+        for place in range(count, len(frames)):
+            if not _is_utf8(frames[place]):
+                del frames[place + 1 :]
+                self._fail_utf8()
+                return
 
     def _make_room(self) -> None:
         if self.shed is not None:
@@ -237,7 +274,7 @@ class Connection(ClientConnection):
             self._frames.append(BinaryFrame(payload))
             return
         self._frames.append(payload)
-        if not payload.isascii() and not _is_utf8(payload):
+        if not _is_utf8(payload):
             self._fail_utf8()
 
     def _fail_utf8(self) -> None:
@@ -380,7 +417,41 @@ class Connection(ClientConnection):
 _DATA = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
 
 
+def _end_of_frame(data: bytes, at: int) -> int | None:
+    """Where a frame ends; None where it is not whole, and the end of all that is there where it
+    is one that the library refuses by its head."""
+    head = data[at : at + 10]
+    if len(head) < 2:
+        return None
+    length, start = head[1], 2
+    if length > 127:  # masked, which no venue may do
+        return len(data)
+    if length > 125:
+        start = 4 if length == 126 else 10
+        if len(head) < start:
+            return None
+        length = int.from_bytes(head[2:start])
+    if length > MAX_FRAME:
+        return len(data)
+    end = at + start + length
+    return end if end <= len(data) else None
+
+
+def _inflater(deflate: PerMessageDeflate) -> Callable[[bytes], bytes]:
+    """What inflates the payload of a whole message, ``FLUSHED`` behind it.
+
+    Where one window goes over all messages it is the library's own, since fragmented and long
+    ones are inflated there.
+    """
+    if not deflate.remote_no_context_takeover:
+        return deflate.decoder.decompress
+    bits = -deflate.remote_max_window_bits
+    return lambda payload: zlib.decompressobj(bits).decompress(payload)
+
+
 def _is_utf8(payload: bytes) -> bool:
+    if payload.isascii():
+        return True
     try:
         payload.decode()
     except UnicodeDecodeError:

@@ -6,6 +6,7 @@ Time is that of the tapes. Each recording counts as one connection, whatever it 
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from kfws.errors import UsageError
@@ -23,6 +24,7 @@ from kfws.protocol.events import (
     Restart,
     Subscribed,
 )
+from kfws.sources.aligning import Alignment
 from kfws.sources.arbiter import Arbiter
 from kfws.tapes.files import Reader
 from kfws.tapes.recordings import Account, Step, interleave
@@ -49,6 +51,7 @@ class Merging:
     def __init__(self, readers: Sequence[Reader]) -> None:
         self._readers = readers
         self._arbiter = Arbiter(wait_ns=WAIT_NS, resync=False)
+        self._alignment = Alignment()
         self._legs: dict[int, TapeLeg] = {}
         self._numbers = itertools.count(1)
         self._open: dict[Key, Gap] = {}
@@ -61,7 +64,14 @@ class Merging:
     @property
     def copies(self) -> int:
         """Messages that were left out because another tape, or the same one, had them too."""
-        return sum(leg.messages for leg in self._legs.values()) - self._given
+        came = sum(leg.messages for leg in self._legs.values())
+        return came - self._given - self.left_out.total()
+
+    @property
+    def left_out(self) -> Counter[str]:
+        """By feed: messages without numbers that only one tape has, and in no place that the
+        tapes prove."""
+        return self._alignment.left_out
 
     def batches(self) -> Iterator[tuple[int, list[Event]]]:
         """Bytes read so far, and what is next of the one stream."""
@@ -72,16 +82,21 @@ class Merging:
             if leg is None:
                 leg = self._legs[number] = TapeLeg(self._numbers)
             self.at_ns = max(self.at_ns, step.at_ns)
+            given: list[Event] = []
             if self.at_ns - ticked_ns >= TICK_NS:
                 ticked_ns = self.at_ns
-                out += self._arbiter.tick(self.at_ns)
-            out += self._arbiter.receive(number, self._said(leg, reader, step), self.at_ns)
+                given = self._arbiter.tick(self.at_ns)
+            said = [*self._said(leg, reader, step)]
+            given += self._arbiter.receive(number, said, self.at_ns)
+            out += self._alignment.take(number, said, given, self.at_ns)
             if len(out) >= BATCH:
                 yield self._position, self._heed(out)
                 out = []
         # All recordings ended: that is no outage, unless a recorder told of one.
         ends = self._arbiter.end(self.at_ns)
-        out += [each for each in ends if not (isinstance(each, Gap) and _is_open(each))]
+        ends = [each for each in ends if not (isinstance(each, Gap) and _is_open(each))]
+        out += self._alignment.take(0, (), ends, self.at_ns)
+        out += self._alignment.end(self.at_ns)
         yield self._position, [*self._heed(out), *self._open.values()]
 
     @property
@@ -132,7 +147,7 @@ class TapeLeg:
     def __init__(self, numbers: Iterator[int]) -> None:
         self.messages = 0
         self._numbers = numbers
-        self._account = Account()
+        self._account = Account(goes_back=True)
         self._connection: int | None = None
         self._acknowledged: set[Key] = set()
 

@@ -74,6 +74,8 @@ class Tape:
     """What was left out while recording."""
     set_back: int = 0
     """How often the clock went back by more than 15 s."""
+    lost: int = 0
+    """Messages fewer than it says of itself: they were written, and are not there any more."""
     connections: int = 0
     first_ns: int | None = None
     last_ns: int | None = None
@@ -202,8 +204,13 @@ class Audit:
 
     @property
     def lost_inside(self) -> int:
-        """Broken lines and damaged frames: what was there and cannot be read any more."""
-        return sum(each.broken + len(each.damages) for each in self.tapes)
+        """Broken lines, damaged frames, messages that are gone: what was there once."""
+        return sum(each.broken + len(each.damages) + each.lost for each in self.tapes)
+
+    @property
+    def lost(self) -> int:
+        """Messages that the tapes say they have, and have not."""
+        return sum(each.lost for each in self.tapes)
 
     @property
     def verdict(self) -> str:
@@ -264,12 +271,14 @@ class _Recording:
     def __init__(self, number: int) -> None:
         self.number = number
         self.streams: dict[Key, Stream] = {}
-        self._account = Account()
+        self._account = Account(goes_back=True)
         self._tape: Tape | None = None
         self._frame_ns = 0
         self._snapshots_pass = True
         self._auditable = True
         self._delays: dict[Key, Delays] = {}
+        self._here: Counter[str] = Counter()
+        """Of each tape, the lines since its last header that are messages or broken."""
         self._told: dict[Key, list[Gap]] = {}
         self._subscribed: dict[Key, None] = {}
 
@@ -280,6 +289,8 @@ class _Recording:
             before, self._tape = self._tape, tape
             self._account.previous = "" if before is None else _final_name(before.path)
         tape.lines += len(step.frames) or 1
+        if step.event is None:
+            self._here[tape.path] += len(step.frames) or 1
         if not step.frames and step.event is None:
             _count_broken(tape, step.line)
             return
@@ -348,7 +359,10 @@ class _Recording:
         self._judge(self._account.own(event))
         match event:
             case Report(name="header", fields=fields):
+                self._here[tape.path] = 0
                 self._begin(tape, fields)
+            case Report(fields={line.MESSAGES_HERE: int(said)}):
+                tape.lost += max(0, said - self._here[tape.path])
             case Subscribed():
                 keys = [(event.feed, product) for product in event.products or (None,)]
                 self._subscribed |= dict.fromkeys(keys)
@@ -364,7 +378,7 @@ class _Recording:
         self._auditable = self._auditable and not chosen.get("where")
         if (chosen.get("snapshots") is not False) != self._snapshots_pass:
             self._snapshots_pass = not self._snapshots_pass
-            self._account = Account(snapshots_pass=self._snapshots_pass)
+            self._account = Account(snapshots_pass=self._snapshots_pass, goes_back=True)
 
     def _judge(self, events: Iterable[Event]) -> None:
         for event in events:

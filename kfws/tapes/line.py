@@ -14,10 +14,23 @@ import orjson
 
 from kfws.protocol.events import Data
 
-__all__ = ["HEADER", "Frame", "is_begun", "moment_of", "one_line", "read", "stamp", "write"]
+__all__ = [
+    "HEADER",
+    "MESSAGES_HERE",
+    "Frame",
+    "is_begun",
+    "moment_of",
+    "one_line",
+    "read",
+    "stamp",
+    "write",
+]
 
 HEADER = b'{"kfws":"header"'
 """How every tape begins."""
+
+MESSAGES_HERE = "messages_here"
+"""In the last line of a run in a file: how many messages stand between its header and there."""
 
 _OWN = b'{"kfws":'
 # 19 digits reach to the year 2286; more is no moment in nanoseconds.

@@ -9,9 +9,10 @@ from __future__ import annotations
 import glob
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+
+import msgspec
 
 from kfws.errors import OutputError, UsageError
 
@@ -32,8 +33,7 @@ _SUFFIXES = re.compile(r"(\.[A-Za-z][^./{}]*)?(\.gz|\.zst)?$", re.IGNORECASE)
 _UNSAFE = re.compile(r"[^\w-]", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Template:
+class Template(msgspec.Struct, frozen=True):
     """A path with any of ``{feed} {product} {date} {time} {n}`` in it: moments are UTC,
     ``{n}`` counts from 1, and from the files that are there."""
 

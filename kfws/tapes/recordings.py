@@ -193,11 +193,12 @@ class Account:
     """What a recording proves: the audit of a run, made from its tape.
 
     ``frames`` and ``own`` take what the tape says in its order and give what follows from it:
-    the messages, and gaps, duplicates and restarts ahead of them.
+    the messages, and gaps, duplicates and restarts ahead of them. ``goes_back``: tapes that
+    follow each other by time may overlap by number, if clocks were wrong.
     """
 
-    def __init__(self, *, snapshots_pass: bool = True) -> None:
-        self._sequences = Sequences(snapshots_pass=snapshots_pass)
+    def __init__(self, *, snapshots_pass: bool = True, goes_back: bool = False) -> None:
+        self._sequences = Sequences(snapshots_pass=snapshots_pass, goes_back=goes_back)
         self._session = Session([], sequences=self._sequences, resync=False)
         self._connections: set[int] = set()
         self._was_lost = self._is_continued = False

@@ -21,24 +21,27 @@ from kfws.protocol.auth import DEMO
 from kfws.protocol.feeds import FEEDS
 from tests.cli.inside import Collected, Done, run, run_to, signals_kept
 from tests.cli.program import KFWS, PATIENCE_S, environment
+from tests.cli.program import run as run_apart
 from tests.needs import lacking
 
 # Help
 
 
-def page(capfd: pytest.CaptureFixture[str], *args: str) -> str:
+def page(capfd: pytest.CaptureFixture[str], *args: str, terminal: bool = False) -> str:
     """A help page as one text, without frames and line breaks."""
-    done = run(*args)
+    done = run(*args, terminal=terminal)
     assert (done.status, done.out, done.err) == (0, b"", "")
     out, err = capfd.readouterr()
     assert err == ""
-    return re.sub(r"[\s│╭╮╰╯─]+", " ", out)
+    assert ("╭─" in out) is terminal
+    return re.sub(r"[\s│╭╮╰╯─]+", " ", out).replace(", -", " -")
 
 
+@pytest.mark.parametrize("terminal", [False, True])
 def test_help_names_every_command_and_every_exit_status(
-    capfd: pytest.CaptureFixture[str],
+    terminal: bool, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    text = page(capfd, "--help")
+    text = page(capfd, "--help", terminal=terminal)
     for command in (
         "subscribe",
         "replay",
@@ -53,7 +56,7 @@ def test_help_names_every_command_and_every_exit_status(
     assert "--version" in text
     for status in ExitStatus:
         assert f"{status.value} {status.meaning}" in text
-    assert page(capfd, "-h") == text
+    assert page(capfd, "-h", terminal=terminal) == text
 
 
 OF_SUBSCRIBE = (
@@ -111,10 +114,28 @@ OF_SIM = (
 def test_the_help_of_a_command_names_each_of_its_options(
     command: str, options: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    text = page(capfd, *command.split(), "--help")
-    assert set(options.split()) <= set(text.split())
-    assert f"kfws {command}" in text
-    assert "Examples:" in text
+    for terminal in (False, True):
+        text = page(capfd, *command.split(), "--help", terminal=terminal)
+        assert set(options.split()) <= set(text.split())
+        assert f"kfws {command}" in text
+        assert "Examples:" in text
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_the_help_shows_names_of_tables_as_they_are_written(
+    terminal: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    text = page(capfd, "config", "show", "-h", terminal=terminal)
+    assert 'env = "demo" [subscribe] on-full = "drop-oldest" [profiles.paper] redund' in text
+    assert "defaults of [profiles.NAME] as well" in text
+
+
+def test_the_plain_help_has_the_sections_of_the_panels() -> None:
+    lines = run_apart("subscribe", "--help").stdout.splitlines()
+    titles = [line.rstrip(":") for line in lines if line.endswith(":") and line[0] != " "]
+    assert titles[:4] == ["Arguments", "Options", "Venue", "Steadiness"]
+    assert titles[-1] == "Messages (stderr)"
+    assert "      kfws subscribe trade PF_XBTUSD --no-snapshots | jq .price" in lines
 
 
 def test_no_option_takes_a_secret() -> None:
@@ -156,11 +177,20 @@ def test_a_full_disk_is_said_by_all_commands_in_the_same_words(args: list[str]) 
     assert done.returncode == 8
 
 
-def test_no_command_shows_the_help_and_says_so(capfd: pytest.CaptureFixture[str]) -> None:
-    done = run()
-    assert done.status == 2
-    assert done.err == "kfws: no command was named; see `kfws --help`\n"
-    assert "subscribe" in capfd.readouterr().out
+@pytest.mark.parametrize(
+    ("args", "first"), [([], "subscribe"), (["auth"], "login"), (["config"], "show")]
+)
+def test_no_command_shows_the_help_and_says_so(
+    args: list[str], first: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    place = " ".join(["kfws", *args])
+    for terminal in (False, True):
+        done = run(*args, terminal=terminal)
+        assert done.status == 2
+        assert done.err == f"kfws: no command was named; see `{place} --help`\n"
+        shown = capfd.readouterr().out if terminal else done.out.decode()
+        assert f"Usage: {place} " in shown
+        assert first in shown
 
 
 # Version

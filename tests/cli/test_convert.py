@@ -99,9 +99,12 @@ def test_lines_that_cannot_be_read_are_counted(tmp_path: Path) -> None:
     path = Path(recorded(tmp_path / "a.ndjson", book(1), book(2)))
     path.write_bytes(path.read_bytes() + b"junk\n" + b'{"received_ns":3,"feed":\n')
     done = run("convert", str(path), str(tmp_path / "a.csv"))
-    assert done.status == 0
-    assert "not all could be read: 0 damaged frames, 2 broken lines" in done.said[0]
-    assert done.said[-1] == "kfws: 2 messages on the tapes, 2 converted"
+    assert done.status == 7
+    assert done.said[-2:] == [
+        "kfws: 2 messages read, 2 converted",
+        "kfws: not all could be read: 2 broken lines; `kfws verify` says where",
+    ]
+    assert len((tmp_path / "a.csv").read_bytes().splitlines()) == 3
 
 
 def test_messages_that_came_twice_are_all_converted(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import platformdirs
 import pytest
 
 from kfws.cli.choices import Color, LogFormat, VenueName
@@ -244,6 +245,23 @@ def test_the_width_of_a_pipe_is_what_columns_says_else_80(columns: str, width: i
 def test_the_cache_is_where_the_system_has_it_or_where_it_was_put(tmp_path: Path) -> None:
     assert Env({}).cache.name == "kfws"
     assert Env({}, cache_folder=tmp_path).cache == tmp_path
+
+
+@pytest.mark.parametrize("home", ["/home/somebody", "not/absolute", None])
+@pytest.mark.parametrize("given", ["/elsewhere", "/elsewhere/", "not/absolute", "", None])
+def test_the_folders_are_those_of_platformdirs(
+    given: str | None, home: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME")
+    for name, value in {**dict.fromkeys(names, given), "HOME": home}.items():
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)
+    env = Env({})
+    assert env.cache == platformdirs.user_cache_path("kfws")
+    assert env.config == platformdirs.user_config_path("kfws")
+    assert env.state == platformdirs.user_state_path("kfws")
 
 
 @pytest.mark.parametrize(("columns", "width"), [(133, 133), (1, 1), (0, 80)])

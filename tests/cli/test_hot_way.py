@@ -22,13 +22,12 @@ from tests.cli.inside import beside, run
 MESSAGES = 5000
 
 PER_MESSAGE = {
-    # The connection: is it open, where does the frame end (above 125 bytes), is it ASCII.
-    *("Protocol.state", "int.from_bytes", "bytes.isascii"),
     # The session: one typed pass for the head, the stream that it belongs to.
     *("Decoder.decode", "dict.get"),
     # The loop: is this the last one that -n wants. Then lists of what was found.
     *("Run._reaches_limit", "list.append", "len", "isinstance"),
 }
+WITH_COMPRESSION = {"Decompress.decompress"}
 WITH_STAMP = {"Ndjson.lines", "stamp", "bytes.startswith"}
 
 
@@ -53,7 +52,8 @@ def counted() -> Iterator[Counter[str]]:
 
 def calls_for(messages: int, feed: str, *options: str) -> Counter[str]:
     """Of the whole program, in this process."""
-    with beside(lambda: serve(Load(feed, messages))) as port, counted() as calls:
+    load = Load(feed, messages, deflate="--compression" in options)
+    with beside(lambda: serve(load)) as port, counted() as calls:
         asked = ("subscribe", feed, PRODUCT, "--url", f"ws://127.0.0.1:{port}/ws/v1", "-q")
         done = run(*asked, "-f", "ndjson", "-n", str(messages), *options)
     assert (done.status, done.out.count(b"\n")) == (0, messages)
@@ -76,7 +76,13 @@ def test_a_message_is_read_once_and_nothing_waits_writes_or_flushes_for_it(
     grown = grown_with_messages(feed, "--loop", loop)
     assert grown.keys() <= PER_MESSAGE
     assert grown["Decoder.decode"] == 1
-    assert sum(grown.values()) <= 12
+    assert sum(grown.values()) <= 9
+
+
+def test_a_compressed_message_costs_one_call_more() -> None:
+    grown = grown_with_messages("book", "--compression")
+    assert grown.keys() <= PER_MESSAGE | WITH_COMPRESSION
+    assert grown["Decompress.decompress"] == grown["Decoder.decode"] == 1
 
 
 def test_a_stamp_costs_one_call_more_and_decodes_nothing() -> None:

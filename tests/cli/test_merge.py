@@ -7,7 +7,7 @@ import pytest
 
 from kfws.tapes.files import read_lines
 from tests.cli.inside import run
-from tests.tapes.taping import AT, SECOND_NS, book, closed, header, opened, tape, totals
+from tests.tapes.taping import AT, SECOND_NS, book, closed, header, opened, tape, ticker, totals
 
 END = AT + 60 * SECOND_NS
 
@@ -32,7 +32,7 @@ def test_the_end_line_says_what_is_missing_on_all_tapes(tmp_path: Path, name: st
         3,
         6,
     ]
-    assert (end["kfws"], end["missing"]) == ("totals", 2)
+    assert (end["kfws"], end["missing"], end["messages_here"]) == ("totals", 2, 4)
     assert end["missing_on_all"] == [
         {"feed": "book", "product_id": "PF_A", "first": 4, "last": 5, "missing": 2}
     ]
@@ -136,3 +136,22 @@ def test_a_merged_tape_says_that_its_market_was_simulated(tmp_path: Path) -> Non
     path = str(tape(tmp_path / "a.ndjson", [venue, opened(), book(1), closed(END), totals(END)]))
     assert run("merge", path, "-o", str(tmp_path / "m.ndjson"), "-q").status == 0
     assert json.loads(next(read_lines(tmp_path / "m.ndjson")))["simulated"] is True
+
+
+def test_what_is_no_copy_and_has_no_place_is_counted_and_told(tmp_path: Path) -> None:
+    paths = [
+        str(tape(tmp_path / name, [header(), opened(), *map(ticker, moments)]))
+        for name, moments in {
+            "a.ndjson": (AT, AT + 2, AT + 4),
+            "b.ndjson": (AT + 1, AT + 3),
+        }.items()
+    ]
+    done = run("merge", *paths, "-o", str(tmp_path / "m.ndjson"), "--strict")
+    assert done.status == 7
+    assert done.said == [
+        "kfws: left out: 2 of ticker; only one tape has them, and nothing says where they belong",
+        "kfws: 2 messages that only one tape has were left out",
+    ]
+    assert "; 0 copies left out\n" in done.err
+    *_, end = read_lines(tmp_path / "m.ndjson")
+    assert json.loads(end)["left_out"] == {"ticker": 2}

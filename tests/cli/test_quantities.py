@@ -130,8 +130,24 @@ def test_a_moment_on_a_tape_is_an_offset_a_time_of_day_or_a_time(typed: str, at:
     assert moment_of_tape_ns(typed, START_NS) == moment_ms(at) * 10**6
 
 
-def test_a_moment_of_a_line_of_the_tape_is_exact() -> None:
-    assert moment_of_tape_ns("1795536005512345678", START_NS) == 1_795_536_005_512_345_678
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "1795536005512345678",
+        "2026-11-24T16:00:05.512345678Z",
+        "2026-11-24T17:00:05,512345678+01:00",
+        "20261124T160005.5123456789",
+        "16:00:05.512345678",
+    ],
+)
+def test_a_moment_of_a_line_of_the_tape_is_exact(typed: str) -> None:
+    assert moment_of_tape_ns(typed, START_NS) == 1_795_536_005_512_345_678
+
+
+@given(st.integers(1, 10**9 - 1))
+def test_a_fraction_of_a_second_is_what_was_typed(fraction_ns: int) -> None:
+    typed = f"2026-11-24T16:00:05.{fraction_ns:09}".rstrip("0")
+    assert moment_of_tape_ns(typed, START_NS) == 1_795_536_005 * 10**9 + fraction_ns
 
 
 @pytest.mark.parametrize("typed", ["", "noon", "25:00", "16:", "-10m", "1:2", ":30", "99" * 20])

@@ -98,6 +98,17 @@ def test_damage_is_told_by_frame(tmp_path: Path) -> None:
     assert "lines lost inside" in done.err
 
 
+def test_lines_that_were_cut_out_of_a_tape_are_named(tmp_path: Path) -> None:
+    lines = [header(), opened(), ticker(AT), closed(END), totals(END, messages_here=3)]
+    done = run("verify", str(tape(tmp_path / "a.ndjson", lines)), "-f", "table")
+    assert done.status == 7
+    assert done.out.splitlines()[1].endswith(b"2 messages fewer than recorded")
+    assert done.said[0] == (
+        "kfws: not complete: lines lost inside (2 messages fewer than recorded); "
+        "another recording of the same time may have them: `kfws merge`"
+    )
+
+
 def test_what_is_no_tape_gives_status_8(tmp_path: Path) -> None:
     (tmp_path / "a.ndjson").write_bytes(b"a,b\n")
     assert run("verify", str(tmp_path / "a.ndjson")).status == 8

@@ -361,6 +361,37 @@ def test_a_time_in_which_we_stood_still_is_unprovable_but_for_numbers() -> None:
     assert (gap.feed, gap.cause, gap.from_ns, gap.to_ns) == ("ticker", "suspended", 3, 9)
 
 
+@pytest.mark.parametrize("greeting", ["delta", "snapshot", "list"])
+def test_what_goes_back_behind_an_outage_is_there_twice_unless_its_time_is_later(
+    greeting: str,
+) -> None:
+    feed = "trade" if greeting == "list" else "book"
+
+    def at(seq: int) -> Data:
+        data = delta(feed, seq, seq * S)
+        data.venue_ms = seq * 1000
+        return data
+
+    first = {
+        "delta": at(5),
+        "snapshot": book_snapshot(5, 5 * S),
+        "list": trade_snapshot([4, 5], 5 * S),
+    }[greeting]
+    first.venue_ms = 5000
+    listener = Listener(goes_back=True).hear(*map(at, range(1, 9)))
+    listener.audit.lost(8 * S, 9 * S, "outage")
+    listener.hear(first, *map(at, range(6, 12)))
+    twice = [each.seq for each in listener.said if isinstance(each, Duplicate)]
+    assert twice == [*range(5 if greeting == "delta" else 6, 9)]
+    assert len(listener.said) == len(twice)
+
+    restarted = Listener(goes_back=True).hear(*map(at, range(1, 9)))
+    restarted.audit.lost(8 * S, 9 * S, "outage")
+    first.venue_ms = 9000
+    restarted.hear(first)
+    assert [type(each) for each in restarted.said] == [Restart]
+
+
 def test_behind_a_restart_that_was_told_there_is_no_gap() -> None:
     listener = Listener().hear(delta("book", 5))
     listener.audit.restarted("book", P)

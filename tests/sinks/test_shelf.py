@@ -110,9 +110,31 @@ def test_the_end_of_a_file_counts_its_messages_and_the_next_names_it(tmp_path: P
     shelf.close(AT)
     first, second = names(tmp_path)
     *_, end = read_lines(tmp_path / first)
-    assert json.loads(end) == {"kfws": "continued", "at_ns": AT, "messages": 2}
+    assert json.loads(end) == {"kfws": "continued", "at_ns": AT, "messages_here": 2}
     header = json.loads(next(read_lines(tmp_path / second)))
     assert header == {"kfws": "header", "at_ns": AT, "feeds": ["book"], "continues": first}
+
+
+@pytest.mark.parametrize("name", ["x.ndjson", "{feed}.ndjson", "{product}.{n}.ndjson.zst"])
+def test_each_file_counts_its_own_messages_also_behind_other_runs(
+    tmp_path: Path, name: str
+) -> None:
+    rotate_bytes = 2000 if "{n}" in name else None
+    for run in range(3):
+        shelf = tape(tmp_path / name, rotate_bytes=rotate_bytes)
+        shelf.write([HEADER, opened()], AT)
+        for number in range(run + 20):
+            shelf.write([message(number), message(number, "trade", f"PF_{number % 3}")], AT)
+        shelf.write([message(99, "ticker"), TOTALS], AT)
+        shelf.close(AT)
+    for file in names(tmp_path):
+        here = 0
+        for each in map(json.loads, read_lines(tmp_path / file)):
+            here += "seq" in each
+            if each.get("kfws") in ("totals", "continued"):
+                assert each["messages_here"] == here > 0
+                here = 0
+        assert here == 0
 
 
 def test_a_batch_is_parted_at_the_edge_by_the_moments_of_arrival(tmp_path: Path) -> None:
@@ -471,7 +493,7 @@ def test_what_does_not_fit_into_memory_meanwhile_is_named_by_its_numbers(
     shelf.write([Notice(payload=None, received_ns=AT, event="info")], AT)
     stuff.unlink()
     shelf.tick(AT + S)
-    shelf.write([message(50)], AT)
+    shelf.write([message(50), TOTALS], AT)
     shelf.close(AT)
     lines = [json.loads(each) for each in read_lines(small_disk / "x.ndjson")]
     came = [(each["feed"], each["seq"]) for each in lines if "kfws" not in each]
@@ -482,6 +504,7 @@ def test_what_does_not_fit_into_memory_meanwhile_is_named_by_its_numbers(
         (gap["feed"], number) for gap in gaps for number in range(gap["first"], gap["last"] + 1)
     ]
     assert all(gap["missing"] == gap["last"] - gap["first"] + 1 for gap in gaps)
+    assert lines[-1]["messages_here"] == len(came)
     everything = [("book", n) for n in range(51)] + [("trade", 2 * n) for n in range(50)]
     assert sorted(came + lost) == sorted(everything)
     assert told[1].endswith(f"{len(lost)} messages lost, named on the tape")

@@ -7,6 +7,9 @@ import base64
 import hashlib
 import itertools
 import logging
+import random
+import zlib
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -14,16 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.asyncio.client import ClientConnection
 from websockets.client import ClientProtocol
-from websockets.extensions.permessage_deflate import (
-    ClientPerMessageDeflateFactory,
-    PerMessageDeflate,
-)
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol
 from websockets.uri import parse_uri
 
 from kfws.protocol.events import BinaryFrame
-from kfws.sources.connection import MAX_FRAME, Connection
+from kfws.sources.connection import FLUSHED, MAX_FRAME, Connection
 
 SILENT = logging.Logger("tests.cutting", logging.CRITICAL + 1)
 
@@ -151,27 +151,119 @@ payloads = st.one_of(text, st.binary(max_size=10), st.integers(0, 70_000).map(la
 opcodes = st.sampled_from([Opcode.TEXT] * 6 + list(Opcode))
 
 
+CONTROLS = [
+    *(bytes(Frame(Opcode.PING, each).serialize(mask=False)) for each in (b"", b"x" * 125)),
+    bytes(Frame(Opcode.PONG, b"kfws").serialize(mask=False)),
+    *(
+        bytes(Frame(Opcode.CLOSE, each).serialize(mask=False))
+        for each in (b"", b"\x03\xe8", b"\x03\xf4restart", b"\x00\x01", b"x")
+    ),
+]
+
+
 @st.composite
-def frames(draw: Any, extension: bool) -> bytes:
+def frames(draw: Any) -> bytes:
     """One frame, mostly as a venue sends it, sometimes as none may."""
     opcode = draw(opcodes)
+    if opcode in (Opcode.PING, Opcode.PONG, Opcode.CLOSE):
+        return bytes(draw(st.sampled_from(CONTROLS)))
     payload = draw(payloads if opcode is Opcode.BINARY else text)
-    if opcode in (Opcode.PING, Opcode.PONG):
-        payload = payload[:125]
-    if opcode is Opcode.CLOSE:
-        payload = draw(st.sampled_from([b"", b"\x03\xe8", b"\x03\xf4restart", b"\x00\x01", b"x"]))
-    is_control = opcode in (Opcode.PING, Opcode.PONG, Opcode.CLOSE)
-    frame = Frame(opcode, payload, fin=is_control or draw(st.sampled_from([True] * 5 + [False])))
-    deflates = extension and frame.fin and opcode is not Opcode.CONT and draw(st.booleans())
-    encoders = [PerMessageDeflate(True, True, 15, 15)] if deflates else []
-    return bytes(
-        frame.serialize(mask=draw(st.sampled_from([False] * 20 + [True])), extensions=encoders)
-    )
+    frame = Frame(opcode, payload, fin=draw(st.sampled_from([True] * 5 + [False])))
+    return bytes(frame.serialize(mask=draw(st.sampled_from([False] * 20 + [True]))))
 
 
-streams = st.lists(frames(extension=False), max_size=12).map(b"".join)
-compressed = st.lists(frames(extension=True), max_size=8).map(b"".join)
-DEFLATE = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
+streams = st.lists(frames(), max_size=12).map(b"".join)
+
+
+@dataclass(frozen=True)
+class Message:
+    """What a venue that compresses may say at once."""
+
+    payload: bytes
+    opcode: Opcode = Opcode.TEXT
+    fragments: int = 1
+    between: bytes = b""
+    """Control frames between the fragments."""
+    is_deflated: bool = True
+    level: int = 6
+    blocks: int = 1
+    """So many times, but the last, the compressor is made to end a block."""
+    is_last: bool = False
+    """Whether the last block says that none follows (RFC 7692, section 7.2.3.4)."""
+    damage: int | None = None
+    """The byte, counted from the end, that is another one on the wire."""
+
+
+messages = st.builds(
+    Message,
+    payload=st.one_of(text, text, st.integers(0, 9000).map(lambda n: b"z%d" % n * (n // 4))),
+    opcode=st.sampled_from([Opcode.TEXT] * 5 + [Opcode.BINARY]),
+    fragments=st.sampled_from([1] * 4 + [2, 3]),
+    between=st.sampled_from([b""] * 6 + CONTROLS),
+    is_deflated=st.sampled_from([True] * 4 + [False]),
+    level=st.sampled_from([0, 1, 6, 9]),
+    blocks=st.sampled_from([1] * 4 + [2, 5]),
+    is_last=st.sampled_from([False] * 9 + [True]),
+    damage=st.sampled_from([None] * 15 + [0, 1, 7]),
+)
+
+
+def on_the_wire(sent: list[Message], takeover: bool, bits: int) -> bytes:
+    """Compressed with one window over all messages, or with one for each."""
+    data, window = b"", compressor(bits, 6)
+    for each in sent:
+        if not takeover or each.is_last:
+            window = compressor(bits, each.level)
+        packed = squeezed(each, window) if each.is_deflated else each.payload
+        data += fragmented(each, packed)
+    return data
+
+
+def compressor(bits: int, level: int) -> Any:
+    return zlib.compressobj(level, wbits=-bits)
+
+
+def squeezed(message: Message, window: Any) -> bytes:
+    step = len(message.payload) // message.blocks + 1
+    packed: bytes = b""
+    for at in range(0, step * message.blocks, step):
+        packed += window.compress(message.payload[at : at + step])
+        if at + step < step * message.blocks:
+            packed += window.flush(zlib.Z_FULL_FLUSH if message.level % 2 else zlib.Z_SYNC_FLUSH)
+    if message.is_last:
+        packed += window.copy().flush(zlib.Z_FINISH) + b"\0"
+    else:
+        packed = (packed + window.flush(zlib.Z_SYNC_FLUSH)).removesuffix(FLUSHED)
+    if message.damage is not None and message.damage < len(packed):
+        place = len(packed) - 1 - message.damage
+        packed = packed[:place] + bytes([packed[place] ^ 0xFF]) + packed[place + 1 :]
+    return packed
+
+
+def fragmented(message: Message, payload: bytes) -> bytes:
+    step = len(payload) // message.fragments + 1
+    parts = [payload[at * step : (at + 1) * step] for at in range(message.fragments)]
+    found = b""
+    for number, part in enumerate(parts):
+        fin = 0x80 if number == len(parts) - 1 else 0
+        rsv1 = 0x40 if message.is_deflated and number == 0 else 0
+        opcode = message.opcode if number == 0 else Opcode.CONT
+        found += (message.between if number else b"") + wired(fin | rsv1 | opcode, part)
+    return found
+
+
+def wired(first: int, payload: bytes) -> bytes:
+    """One frame, not masked, whatever its first byte means."""
+    plain = bytes(Frame(Opcode.BINARY, payload).serialize(mask=False))
+    return bytes([first]) + plain[1:]
+
+
+def negotiated(takeover: bool, bits: int) -> str:
+    own_window = "" if takeover else "; server_no_context_takeover"
+    return f"permessage-deflate; server_max_window_bits={bits}{own_window}"
+
+
+windows = st.tuples(st.booleans(), st.sampled_from([9, 12, 15]))
 
 
 @settings(max_examples=300)
@@ -183,11 +275,82 @@ async def test_frames_cut_anywhere_give_what_the_library_gives(
     assert ours(pieces, "") == theirs(pieces, "")
 
 
-@settings(max_examples=150)
-@given(compressed, st.lists(st.integers(0, 1 << 20), max_size=6))
-async def test_compressed_frames_cut_anywhere_too(data: bytes, places: list[int]) -> None:
-    pieces = cut(data, places)
-    assert ours(pieces, DEFLATE) == theirs(pieces, DEFLATE)
+@settings(max_examples=200)
+@given(
+    st.lists(messages, max_size=8),
+    windows,
+    st.binary(max_size=20),
+    st.lists(st.integers(0, 1 << 20), max_size=6),
+)
+async def test_compressed_messages_too_whatever_their_window_and_whatever_is_wrong_with_them(
+    sent: list[Message], window: tuple[bool, int], junk: bytes, places: list[int]
+) -> None:
+    pieces = cut(on_the_wire(sent, *window) + junk, places)
+    extension = negotiated(*window)
+    found, expected = ours(pieces, extension), theirs(pieces, extension)
+    # The library looks at a text when somebody takes it, we when it comes.
+    odd = next((n for n, each in enumerate(expected[0], 1) if is_odd(*each)), None)
+    if odd is None:
+        assert found == expected
+    else:
+        assert found[0] == expected[0][:odd]
+        assert (0x88, b"\x03\xefinvalid UTF-8") in found[1]
+
+
+def is_odd(binary: bool, payload: bytes) -> bool:
+    """Whether it says to be a text, and is no UTF-8."""
+    try:
+        payload.decode()
+    except UnicodeDecodeError:
+        return not binary
+    return False
+
+
+@pytest.mark.parametrize("takeover", [False, True])
+async def test_fragmented_and_long_messages_share_one_window_with_the_short_ones(
+    takeover: bool,
+) -> None:
+    # What each says is a piece of what was said before, so without that it makes no sense.
+    text = random.Random(7).randbytes(5000).hex().encode()
+    sent = [
+        *(Message(text[:999]), Message(text), Message(text[:700])),
+        *(
+            Message(text[500:1500], fragments=3),
+            Message(text[900:2000]),
+            Message(text[::-1]),
+            Message(b""),
+            Message(text[-90:]),
+        ),
+    ]
+    data, extension = on_the_wire(sent, takeover, 15), negotiated(takeover, 15)
+    assert (len(data) < 13_000) == takeover
+    messages, *_ = ours([data], extension)
+    assert messages == [(False, each.payload) for each in sent]
+    assert ours([data], extension) == theirs([data], extension)
+
+
+@pytest.mark.parametrize("fragments", [1, 5])
+@pytest.mark.parametrize("takeover", [False, True])
+@pytest.mark.parametrize("beyond", [0, 1, MAX_FRAME])
+async def test_a_bomb_is_refused_and_not_inflated_to_its_end(
+    beyond: int, takeover: bool, fragments: int
+) -> None:
+    sent = [Message(b"x"), Message(b"0" * (MAX_FRAME + beyond), fragments=fragments)]
+    pieces, extension = [on_the_wire(sent, takeover, 15)], negotiated(takeover, 15)
+    messages, answers, *_ = ours(pieces, extension)
+    assert len(messages) == (1 if beyond else 2)
+    assert (answers[0][1][:2] == (1009).to_bytes(2)) == (beyond > 0)
+    assert ours(pieces, extension) == theirs(pieces, extension)
+
+
+async def test_the_first_text_that_is_no_utf8_ends_it_and_nothing_behind_it_counts() -> None:
+    sent = [Message(each) for each in (b"{}", b"\xff{", b"[]")]
+    for is_deflated in (False, True):
+        data = on_the_wire([replace(each, is_deflated=is_deflated) for each in sent], True, 15)
+        for pieces in ([data], cut(data, [*range(len(data))])):
+            messages, answers, *_ = ours(pieces, negotiated(True, 15))
+            assert messages == [(False, b"{}"), (False, b"\xff{")]
+            assert answers[0][1][:2] == (1007).to_bytes(2)
 
 
 @settings(max_examples=150)

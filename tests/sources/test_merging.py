@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from kfws.errors import UsageError
-from kfws.protocol.events import Closed, Data, Event, Gap, Opened
+from kfws.protocol.events import Closed, Data, Event, Gap, Opened, Restart
 from kfws.sources.merging import Merging
 from kfws.tapes.files import Reader
 from tests.tapes.taping import (
@@ -68,6 +69,45 @@ def test_what_any_tape_has_is_there_once_and_in_order_and_the_rest_is_named(
     assert merging.copies == sum(len(seqs | {1, 80}) for seqs in had) - len(union)
 
 
+@given(
+    had=st.lists(st.sets(st.integers(1, 80)), min_size=2, max_size=3),
+    delays=st.lists(st.integers(0, 3_000_000_000), min_size=3, max_size=3),
+    apart_ns=st.sampled_from([20_000_000, 700_000_000, 8_000_000_000]),
+    cut=st.none() | st.tuples(st.integers(0, 2), st.integers(2, 79)),
+)
+def test_of_a_stream_without_numbers_too_what_any_tape_has_is_there_once_or_named(
+    tmp_path_factory: pytest.TempPathFactory,
+    had: list[set[int]],
+    delays: list[int],
+    apart_ns: int,
+    cut: tuple[int, int] | None,
+) -> None:
+    folder = tmp_path_factory.mktemp("tapes")
+    payloads = [ticker(number).payload for number in range(81)]
+    came: list[bytes] = []
+    paths = []
+    for name, (kept, delay) in enumerate(zip(had, delays, strict=False)):
+        lines: list[Event] = [subscribed(AT, "ticker", "PF_A")]
+        for number in sorted({1, 80, *kept}):
+            at_ns = AT + number * apart_ns + delay
+            lines.append(structs.replace(ticker(at_ns), payload=payloads[number]))
+            came.append(payloads[number])
+            if cut == (name, number):
+                lines += [closed(at_ns + 1), opened(at_ns + 2, 2)]
+                lines.append(subscribed(at_ns + 3, "ticker", "PF_A"))
+        end_ns = AT + 81 * apart_ns + 4 * SECOND_NS
+        story = [header(), opened(), *lines, closed(end_ns), totals(end_ns)]
+        paths.append(tape(folder / f"{name}.ndjson", story))
+    found, merging = merged(*paths)
+    there = [event.payload for event in found if type(event) is Data]
+    assert len(there) == len(set(there))
+    assert merging.left_out.total() >= sum(each not in there for each in came)
+    assert merging.copies + merging.left_out.total() + len(there) == len(came)
+    if cut is None and len(paths) == 2 and apart_ns == 20_000_000:
+        assert set(there) == set(came)
+        assert not merging.left_out
+
+
 def test_the_first_copy_by_time_wins(tmp_path: Path) -> None:
     early = recording(tmp_path / "a.ndjson", book(1, AT), book(2, AT + 20))
     late = recording(tmp_path / "b.ndjson", book(1, AT + 5), book(2, AT + 10))
@@ -111,6 +151,18 @@ def test_an_outage_to_the_end_of_all_is_told_and_another_is_not(tmp_path: Path) 
     assert gaps(merged(first)[0]) == [(2, None)]
     second = recording(tmp_path / "b.ndjson", book(1, AT), book(2, AT + 5), book(3, AT + 99))
     assert gaps(merged(first, second)[0]) == []
+
+
+def test_tapes_that_overlap_by_number_alone_are_one_stream(tmp_path: Path) -> None:
+    ahead_ns = 3600 * SECOND_NS
+    first = recording(tmp_path / "a.ndjson", snapshot(1, AT), *map(book, range(2, 31)))
+    later = [book(seq, later_ns=ahead_ns) for seq in range(21, 51)]
+    second = tape(tmp_path / "b.ndjson", [header(AT + ahead_ns), opened(AT + ahead_ns), *later])
+    found, merging = merged(first, second)
+    assert numbers(found) == [*range(1, 51)]
+    assert gaps(found) == []
+    assert not any(isinstance(event, Restart) for event in found)
+    assert merging.copies == 10
 
 
 def test_a_killed_recorder_is_a_connection_that_ended(tmp_path: Path) -> None:

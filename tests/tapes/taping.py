@@ -18,8 +18,8 @@ def header(at_ns: int = AT, **fields: Any) -> Report:
     return Report(received_ns=at_ns, name="header", fields={"version": "0", **fields})
 
 
-def totals(at_ns: int) -> Report:
-    return Report(received_ns=at_ns, name="totals", fields={})
+def totals(at_ns: int, **fields: Any) -> Report:
+    return Report(received_ns=at_ns, name="totals", fields=fields)
 
 
 def opened(at_ns: int = AT, connection: int = 1) -> Opened:

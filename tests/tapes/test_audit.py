@@ -181,6 +181,61 @@ def test_a_file_that_continues_one_that_is_not_there_is_no_continuation(tmp_path
     assert only(audit(first, third), "ticker").unprovable == 1
 
 
+def counted(*events: Event) -> list[Event]:
+    """A run as a recorder writes it, which says how many messages it holds."""
+    here = sum(type(event) is Data for event in events)
+    *lines, end = run(*events)
+    return [*lines, totals(end.received_ns, messages_here=here)]  # type: ignore[attr-defined]
+
+
+@given(runs=st.lists(st.lists(st.booleans(), min_size=1, max_size=20), min_size=1, max_size=3))
+def test_lines_without_numbers_that_were_cut_out_are_counted(
+    tmp_path_factory: pytest.TempPathFactory, runs: list[list[bool]]
+) -> None:
+    lines: list[bytes] = []
+    for kept in runs:
+        head, up, *rest = text(counted(*(ticker(AT + n) for n in range(len(kept))))).splitlines()
+        stay = [each for each, stays in zip(rest, kept, strict=False) if stays]
+        lines += [head, up, *stay, *rest[len(kept) :]]
+    path = tmp_path_factory.mktemp("tapes") / "a.ndjson"
+    path.write_bytes(b"\n".join([*lines, b""]))
+    found = audit(path)
+    lost = sum(not stays for kept in runs for stays in kept)
+    assert (found.lost, found.lost_inside) == (lost, lost)
+    assert (found.verdict == "incomplete") == bool(lost)
+
+
+def test_a_broken_line_is_not_counted_as_gone_too(tmp_path: Path) -> None:
+    lines = text(counted(ticker(AT + 1), ticker(AT + 2))).splitlines(keepends=True)
+    path = tmp_path / "a.ndjson"
+    path.write_bytes(b"".join([*lines[:2], b"junk\n", *lines[3:]]))
+    assert (audit(path).tapes[0].broken, audit(path).lost) == (1, 0)
+
+
+def test_two_tapes_in_one_file_hold_more_than_either_says_and_nothing_is_gone(
+    tmp_path: Path,
+) -> None:
+    one = text(counted(ticker(AT + 1))).splitlines(keepends=True)
+    path = tmp_path / "a.ndjson"
+    path.write_bytes(b"".join([*one[:3], *one]))
+    assert audit(path).verdict == "unprovable"
+    path.write_bytes(b"".join([*one[:3], *one[2:]]))
+    assert audit(path).verdict == "no outage"
+
+
+def test_tapes_that_overlap_by_number_alone_do_not_begin_anew(tmp_path: Path) -> None:
+    ahead_ns = 3600 * SECOND_NS
+    first = tape(tmp_path / "a.ndjson", run(*map(book, range(1, 31)), end_ns=AT + SECOND_NS))
+    later = [book(seq, later_ns=ahead_ns) for seq in range(21, 51)]
+    second = tape(
+        tmp_path / "b.ndjson",
+        [header(AT + ahead_ns), opened(AT + ahead_ns), *later, closed(AT + 2 * ahead_ns)],
+    )
+    stream = only(audit(first, second))
+    assert (stream.restarts, stream.duplicates, stream.missing) == (0, 10, 0)
+    assert stream.verdict == "complete"
+
+
 def test_trades_that_a_snapshot_lists_are_healed(tmp_path: Path) -> None:
     def trade(seq: int) -> bytes:
         return b'{"product_id":"PF_A","seq":%d}' % seq

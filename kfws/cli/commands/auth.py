@@ -8,7 +8,9 @@ import typer
 
 from kfws.cli import options
 from kfws.cli.choices import Format, LogFormat, VenueName
+from kfws.cli.commands import GROUPS
 from kfws.cli.env import Env
+from kfws.cli.pages import Group
 from kfws.cli.rows import Column, as_csv, as_table
 from kfws.cli.settings import Command
 
@@ -24,8 +26,9 @@ __all__ = ["auth"]
 
 auth = typer.Typer(
     name="auth",
-    help="Keep an API key, and see whether it works.",
-    no_args_is_help=True,
+    cls=Group,
+    help=GROUPS["auth"],
+    add_completion=False,
     rich_markup_mode="rich",
 )
 

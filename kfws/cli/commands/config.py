@@ -9,15 +9,23 @@ import typer
 
 from kfws.cli import options
 from kfws.cli.choices import Format
+from kfws.cli.commands import COMMANDS, GROUPS
 from kfws.cli.commands.feeds import as_rows
 from kfws.cli.complete import commands
 from kfws.cli.env import Env
+from kfws.cli.pages import Group
 from kfws.cli.rows import Column, as_table
 from kfws.cli.settings import TYPED, Command, Setting, settable, settings
 
 __all__ = ["config"]
 
-config = typer.Typer(help="Defaults for options: what is set, and where.", no_args_is_help=True)
+config = typer.Typer(
+    name="config",
+    cls=Group,
+    help=GROUPS["config"],
+    add_completion=False,
+    rich_markup_mode="rich",
+)
 
 # What may hold a secret is not shown.
 _HIDDEN = ("credentials_command", "proxy")
@@ -40,10 +48,10 @@ def show(
 
         env = "demo"
 
-        [subscribe]
+        \\[subscribe]
         on-full = "drop-oldest"
 
-        [profiles.paper]
+        \\[profiles.paper]
         redundancy = 2
 
     Examples:
@@ -56,10 +64,9 @@ def show(
 
     env: Env = context.obj
     root: Any = context.find_root().command
-    known = [name for name, each in root.commands.items() if not hasattr(each, "commands")]
-    if command not in known:
-        raise UsageError(f"no command {command}", hint=f"there are {', '.join(known)}")
-    chosen = root.commands[command]
+    if command not in COMMANDS:
+        raise UsageError(f"no command {command}", hint=f"there are {', '.join(COMMANDS)}")
+    chosen = root.load(command)
     typed = {name: context.meta[TYPED].get(name) for name in ("config", "profile")}
     found = settings(chosen, root, env, typed)
     if typed["profile"] is not None:

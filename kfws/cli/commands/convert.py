@@ -48,7 +48,8 @@ def convert(
 
     A row for each message; one for each entry of a nested one (the levels of a book snapshot),
     all with the same message_no. Keys without a column stand in `extra` as JSON. Parquet has
-    typed columns, their units in the metadata, and needs the extra `parquet`.
+    typed columns, their units in the metadata, and needs the extra `parquet`. Status 7 when a
+    part of the tapes could not be read; the rest is converted.
 
     Examples:
 
@@ -61,7 +62,7 @@ def convert(
 
     from kfws.cli.progress import Progress
     from kfws.cli.signals import raise_on_signals
-    from kfws.errors import OutputError
+    from kfws.errors import Incomplete, OutputError
     from kfws.tapes.files import Damage, Reader, find
 
     env: Env = context.obj
@@ -89,13 +90,22 @@ def convert(
         written = files.close()
         if sum(written.values()) != read:
             raise OutputError(f"{read:,} messages on the tapes, but {written} in the files")
-    if damages or broken:
-        what = f"{len(damages)} damaged frames, {broken} broken lines"
-        talk.say("warning", "damage", f"not all could be read: {what}; kfws verify says where")
     for path, count in written.items():
         what = f"{count:,} messages in {path}, {files.rows[path]:,} rows"
         talk.say("warning", "converted", what, messages=count, rows=files.rows[path])
-    talk.say("warning", "totals", f"{read:,} messages on the tapes, {read:,} converted")
+    lost = [_count(broken, "broken line")] if broken else []
+    lost += [_count(len(damages), "damaged frame")] if damages else []
+    where = "read" if lost else "on the tapes"
+    what = f"{_count(read, 'message')} {where}, {read:,} converted"
+    talk.say("warning", "totals", what, messages=read, broken=broken, damaged=len(damages))
+    if lost:
+        raise Incomplete(
+            f"not all could be read: {', '.join(lost)}", hint="`kfws verify` says where"
+        )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' if number != 1 else ''}"
 
 
 def _messages(readers: Sequence[Reader]) -> Iterator[Data | None]:

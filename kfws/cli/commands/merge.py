@@ -35,7 +35,8 @@ _Out = Annotated[
     ),
 ]
 _Strict = Annotated[
-    bool, typer.Option("--strict", help="Status 7 when messages are missing on all tapes.")
+    bool,
+    typer.Option("--strict", help="Status 7 when messages are missing on all tapes or left out."),
 ]
 
 
@@ -53,7 +54,8 @@ def merge(
     """Make one tape out of several of the same feeds: two machines, overlapping hours.
 
     The first copy of each message wins, by its time of arrival; what one tape lacks comes from
-    the others. What is missing on all of them stands in the last line of OUT.
+    the others. What is missing on all of them stands in the last line of OUT, and what of feeds
+    without numbers was left out though it is no copy.
 
     Examples:
 
@@ -90,12 +92,19 @@ def merge(
     if damages or merging.broken:
         what = f"{len(damages)} damaged frames, {merging.broken} broken lines"
         talk.say("warning", "damage", f"not all could be read: {what}; kfws verify says where")
-    facts = totals.fields(duration_s) | {"copies": merging.copies}
+    left_out = merging.left_out
+    if left_out:
+        feeds = ", ".join(f"{count:,} of {feed}" for feed, count in sorted(left_out.items()))
+        what = f"left out: {feeds}; only one tape has them, and nothing says where they belong"
+        talk.say("warning", "left-out", what, left_out=left_out)
+    facts = totals.fields(duration_s) | {"copies": merging.copies, "left_out": left_out}
     copies = f"{merging.copies:,} {'copy' if merging.copies == 1 else 'copies'}"
     sentence = f"{totals.sentence(duration_s)}; {copies} left out"
     talk.say("warning", "totals", sentence, totals=facts)
     if strict and totals.missing + totals.dropped:
         raise Incomplete(f"{totals.missing + totals.dropped:,} messages are missing on all tapes")
+    if strict and left_out:
+        raise Incomplete(f"{left_out.total():,} messages that only one tape has were left out")
 
 
 def _check_name(output: str) -> None:
@@ -123,6 +132,7 @@ def _write(
     from kfws.sinks.file import FileSink
     from kfws.sinks.ndjson import Ndjson
     from kfws.tapes.files import compression_of, first_ns
+    from kfws.tapes.line import MESSAGES_HERE
 
     sink, totals = Ndjson(stamp=True, events=True), Totals()
     file = FileSink(partial, compression=compression_of(path), overwrite=True)
@@ -151,7 +161,11 @@ def _write(
                     missing += [event] if len(missing) < RANGES_MOST else []
             progress.show(done, totals.messages)
         duration_s = (merging.at_ns - began_ns) / 1e9
-        fields = totals.fields(duration_s) | {"missing_on_all": [_range(gap) for gap in missing]}
+        fields = totals.fields(duration_s) | {
+            "missing_on_all": [_range(gap) for gap in missing],
+            "left_out": merging.left_out,
+            MESSAGES_HERE: totals.messages,
+        }
         put([Report(received_ns=merging.at_ns, name="totals", fields=fields)])
     finally:
         file.close()

@@ -312,6 +312,7 @@ async def _run(plan: Plan, source: Replay, header: dict[str, Any], env: Env, tal
             stack.callback(env.stderr.draw, "")
             stack.callback(drawing.cancel)
         run = Run(plan, outlets, talk, header=header, now_ns=source.now_ns)
+        env.settle()
         await run.run(source)
 
 

@@ -281,6 +281,7 @@ async def _run(plan: Plan, key: Credentials | None, env: Env, talk: Talk) -> Non
             page = partial(run.metrics, source)
             where = await stack.enter_async_context(serve_metrics(*plan.metrics, page))
             talk.say("info", "metrics", f"metrics at {where}")
+        env.settle()
         try:
             await run.run(source)
         except Refused as exc:
@@ -308,7 +309,7 @@ async def _named(plan: Plan, listed: ProductsList, talk: Talk) -> Plan:
 
 def _shared(plan: Plan) -> Plan:
     """The plan with our part of the products."""
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     from kfws.cli.jetstream import share
 
@@ -394,7 +395,6 @@ def open_outlets(
 
     from kfws.cli.outlet import DescriptorOutlet, FileOutlet
     from kfws.errors import UsageError
-    from kfws.sinks.shelf import Shelf
 
     places = [realpath(output.path) for output in plan.outputs if output.path is not None]
     if len(set(places)) < len(places):
@@ -413,6 +413,8 @@ def open_outlets(
         if output.address is not None:
             yield output, _into_stream(output.address, plan, env, talk)
             continue
+        from kfws.sinks.shelf import Shelf
+
         shelf = Shelf(_keeping(output, output.path, plan), encoder, tell)
         shelf.open(time.time_ns())
         pipe = shelf.hand_over()
@@ -547,15 +549,15 @@ def _sink(output: Output, plan: Plan, env: Env, feed: str) -> Sink:
 def header_of(plan: Plan, env: Env) -> dict[str, Any]:
     """What a tape says of itself in its first line."""
     from kfws import __version__
-    from kfws.cli.secrets import without_secrets
 
-    header: dict[str, Any] = {
-        "version": __version__,
-        "command": without_secrets(env.args),
-        "venue": plan.venue or plan.url,
-        "feeds": plan.feeds,
-        "products": plan.products,
-    }
+    header: dict[str, Any] = {"version": __version__}
+    if any(output.is_tape for output in plan.outputs):
+        from kfws.cli.secrets import without_secrets
+
+        header["command"] = without_secrets(env.args)
+    header["venue"] = plan.venue or plan.url
+    header["feeds"] = plan.feeds
+    header["products"] = plan.products
     if plan.until is not None:
         header["until"] = plan.until.text
     if plan.where is not None or not plan.snapshots:

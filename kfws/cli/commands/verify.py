@@ -95,7 +95,8 @@ def _judge(audit: Audit, doubts: Sequence[str]) -> None:
     if audit.missing:
         faults.append(f"{_count(audit.missing, 'message')} missing")
     if audit.lost_inside:
-        faults.append("lines lost inside")
+        fewer = f" ({_count(audit.lost, 'message')} fewer than recorded)" if audit.lost else ""
+        faults.append(f"lines lost inside{fewer}")
     if audit.faults:
         rest = f", and of the rest: {', '.join(faults)}" if faults else ""
         raise OutputError(f"{_count(len(audit.faults), 'path')} not audited{rest}")
@@ -232,6 +233,8 @@ def _state(tape: Tape) -> str:
     if tape.broken:
         first = f", the first is {tape.broken_lines[0]:,}" if tape.broken_lines else ""
         parts.append(f"{_count(tape.broken, 'broken line')}{first}")
+    if tape.lost:
+        parts.append(f"{_count(tape.lost, 'message')} fewer than recorded")
     if tape.is_torn:
         parts.append("torn")
     elif not tape.ended:

@@ -1,0 +1,51 @@
+"""The commands of the program, each imported when it is called."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import typer
+from typer.core import TyperCommand
+
+from kfws.cli.commands import COMMANDS, GROUPS
+from kfws.cli.pages import Group
+
+__all__ = ["Program"]
+
+
+class Program(Group):
+    """The group of all commands: summaries, but for those that were asked for."""
+
+    def __init__(self, **named: Any) -> None:
+        super().__init__(**named)
+        summaries = COMMANDS | GROUPS
+        self.commands = {name: _Summary(name, help=text) for name, text in summaries.items()}
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command and self.load(str(name)), rest
+
+    def load(self, name: str) -> Any:
+        """The command itself."""
+        if isinstance(self.commands[name], _Summary):
+            self.commands[name] = _imported(name)
+        return self.commands[name]
+
+    def load_all(self) -> dict[str, Any]:
+        return {name: self.load(name) for name in self.commands}
+
+
+class _Summary(TyperCommand):
+    """Stands on the help page for a command that is not imported."""
+
+
+def _imported(name: str) -> Any:
+    found = getattr(import_module(f"kfws.cli.commands.{name}"), name)
+    if isinstance(found, typer.Typer):
+        return typer.main.get_group(found)
+    from kfws.cli.settings import Command
+
+    alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
+    alone.command(name, cls=Command)(found)
+    return typer.main.get_command(alone)
