@@ -11,7 +11,7 @@ import typer
 from kfws.cli.app import app
 from kfws.cli.commands import COMMANDS, GROUPS
 from kfws.cli.program import Program
-from kfws.sim.server import serve
+from kfws.sim.server import SimOptions, serve
 from tests.cli.inside import beside, run
 from tests.cli.program import PATIENCE_S, environment
 from tests.test_walls import HEAVY

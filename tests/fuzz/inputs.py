@@ -183,7 +183,8 @@ def typed(*words: str) -> st.SearchStrategy[str]:
     """Texts of these words and of anything else, with or without spaces between."""
     pieces = st.sampled_from(words) | VENUE_TEXT | st.text(max_size=3)
     listed = st.lists(pieces, max_size=10)
-    return listed.map("".join) | listed.map(" ".join)
+    plain = st.lists(st.sampled_from(words), max_size=5).map("".join)
+    return plain | listed.map("".join) | listed.map(" ".join)
 
 
 _TOML_WORDS = (
