@@ -40,7 +40,7 @@ cover: .venv/dev.stamp ## report coverage; the protocol must have all of it
 bench: .venv/dev.stamp ## 10 min: measure kfws beside others, into docs/performance.md (ARGS='--parts start')
 	@$(BIN)/python -m tests.bench $(ARGS)
 
-chaos: .venv/dev.stamp ## break everything, long: a table of faults (ARGS='--seeds 1 --mixes 5')
+chaos: .venv/dev.stamp ## break everything, long: tables of faults (ARGS='--parts jetstream')
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
 crash: .venv/dev.stamp ## kill the recorder 208 times over the formats: a table (ARGS='--kills 5')
@@ -55,7 +55,7 @@ fuzz: .venv/dev.stamp ## feed what nobody sends to every door: a table (ARGS='--
 golden: .venv/dev.stamp ## rewrite the golden files in tests/golden
 	@KFWS_GOLDEN=1 $(BIN)/python -m pytest -m golden $(ARGS)
 
-pictures: .venv/dev.stamp ## draw the pictures of the README into docs
+pictures: .venv/dev.stamp ## draw the pictures of README and guide into docs
 	@$(BIN)/python -m tests.pictures
 
 docs: .venv/dev.stamp ## write docs/api.md from the docstrings

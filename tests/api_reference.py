@@ -38,7 +38,7 @@ HEAD = """\
 
 <!-- Made of the docstrings by `make docs`; a test compares it. Edit them, not this page. -->
 
-How to use it stands in the [README](../README.md#from-python). Public names are imported from
+How to use it stands in the [guide](guide.md#from-python). Public names are imported from
 `kfws` or from the room that a heading names.
 """
 

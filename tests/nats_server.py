@@ -1,13 +1,14 @@
-"""A real nats-server with JetStream on a free loopback port, its storage in a folder of its own."""
+"""Real nats-servers with JetStream on free loopback ports, each with a folder of its own."""
 
 from __future__ import annotations
 
 import re
 import signal
+import socket
 import subprocess
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -19,12 +20,17 @@ PATIENCE_S = 30
 class NatsServer:
     """``kill`` and ``start`` as often as a test likes: the port and the storage stay."""
 
-    def __init__(self, folder: Path, config: str = "") -> None:
+    def __init__(self, folder: Path, config: str = "", *, name: str = "", store: str = "") -> None:
+        """``store``: further settings of JetStream's storage."""
         self._program = need("nats-server")
         self._folder = folder
         self._config = folder / "server.conf"
+        self.name = name
         folder.mkdir(parents=True, exist_ok=True)
-        self._config.write_text(f'jetstream {{ store_dir: "{folder}/js" }}\n{config}\n')
+        named = f"server_name: {name}\n" if name else ""
+        self._config.write_text(
+            f'{named}jetstream {{ store_dir: "{folder}/js"\n{store} }}\n{config}\n'
+        )
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
         self.port = -1
@@ -57,6 +63,24 @@ class NatsServer:
         self._reader = threading.Thread(target=_read_on, args=(self._process.stderr,))
         self._reader.start()
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def is_up(self) -> bool:
+        return self._process is not None
+
+    def pause(self) -> None:
+        """It stands still, as one does that is cut off: its sockets stay open."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
     def stop(self, signum: signal.Signals = signal.SIGTERM) -> None:
         if self._process is None:
             return
@@ -76,10 +100,46 @@ def _read_on(log: IO[str]) -> None:
 
 
 @contextmanager
-def nats_server(folder: Path, config: str = "") -> Iterator[NatsServer]:
-    server = NatsServer(folder, config)
+def nats_server(
+    folder: Path, config: str = "", *, name: str = "", store: str = ""
+) -> Iterator[NatsServer]:
+    server = NatsServer(folder, config, name=name, store=store)
     server.start()
     try:
         yield server
     finally:
         server.stop(signal.SIGKILL)
+
+
+@contextmanager
+def nats_cluster(
+    folder: Path, members: int = 3, *, store: str = ""
+) -> Iterator[Sequence[NatsServer]]:
+    """So many servers as one cluster, named n1, n2, …; a cluster of one is a server alone."""
+    if members == 1:
+        with nats_server(folder / "n1", name="n1", store=store) as server:
+            yield [server]
+        return
+    ports = free_ports(members)
+    routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in ports)
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(
+                nats_server(
+                    folder / f"n{number}",
+                    f'cluster {{ name: c, listen: "127.0.0.1:{port}", routes: [{routes}] }}',
+                    name=f"n{number}",
+                    store=store,
+                )
+            )
+            for number, port in enumerate(ports, 1)
+        ]
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that are free now: the members of a cluster have to know each other's beforehand."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]

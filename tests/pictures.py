@@ -1,4 +1,4 @@
-"""``python -m tests.pictures``: the pictures of the README, from the seeded market, into ``docs``.
+"""``python -m tests.pictures``: the pictures of the pages, from the seeded market, into ``docs``.
 
 The same seed, the same minute, so a picture changes only when the program looks otherwise.
 """

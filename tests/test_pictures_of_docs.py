@@ -1,4 +1,4 @@
-"""The pictures of the README are there, and they are drawn from what the program shows."""
+"""The pictures of README and guide are there, and they are drawn from what the program shows."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from tests.pictures import PICTURES, drawn
 ROOT = Path(__file__).parent.parent
 
 
-def test_the_readme_shows_every_picture_and_no_other() -> None:
-    shown = re.findall(r"\(docs/(\w+)\.svg\)", (ROOT / "README.md").read_text(encoding="utf-8"))
-    assert sorted(shown) == sorted(PICTURES)
+def test_the_pages_show_every_picture_and_no_other() -> None:
+    pages = [ROOT / "README.md", ROOT / "docs" / "guide.md"]
+    text = "".join(page.read_text(encoding="utf-8") for page in pages)
+    assert set(re.findall(r"\((?:docs/)?(\w+)\.svg\)", text)) == set(PICTURES)
     assert {path.stem for path in (ROOT / "docs").glob("*.svg")} == set(PICTURES)
 
 

@@ -21,10 +21,10 @@ DOCS = Path(__file__).parent.parent / "docs"
 UNIT = DOCS / "kfws.service"
 
 
-def settings() -> ConfigParser:
+def settings(unit: Path = UNIT) -> ConfigParser:
     parser = ConfigParser(interpolation=None, strict=False)
     parser.optionxform = str  # type: ignore[assignment,method-assign]  # case counts
-    parser.read(UNIT)
+    parser.read(unit)
     return parser
 
 
@@ -45,12 +45,13 @@ def test_the_unit_restarts_only_where_that_may_mend_something() -> None:
     assert service["SuccessExitStatus"] == str(ExitStatus.TERMINATED.value)
 
 
-def test_systemd_itself_has_nothing_to_say_about_the_unit(tmp_path: Path) -> None:
+def verified(unit: Path, folder: Path) -> list[str]:
+    """What systemd says of a unit."""
     program = shutil.which("systemd-analyze")
     if program is None:
         pytest.skip("systemd-analyze is not installed, and comes with no package of its own")
-    copy = tmp_path / UNIT.name
-    copy.write_text(UNIT.read_text().replace("/usr/local/bin/kfws", "/bin/true"))
+    copy = folder / unit.name
+    copy.write_text(unit.read_text().replace("/usr/local/bin/kfws", "/bin/true"))
     done = subprocess.run(
         [program, "verify", str(copy)],
         capture_output=True,
@@ -58,7 +59,11 @@ def test_systemd_itself_has_nothing_to_say_about_the_unit(tmp_path: Path) -> Non
         timeout=PATIENCE_S,
         check=False,
     )
-    assert [line for line in done.stderr.splitlines() if UNIT.name in line] == []
+    return [line for line in done.stderr.splitlines() if unit.name in line]
+
+
+def test_systemd_itself_has_nothing_to_say_about_the_unit(tmp_path: Path) -> None:
+    assert verified(UNIT, tmp_path) == []
 
 
 def test_the_page_names_every_metric_and_no_other() -> None:

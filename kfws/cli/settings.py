@@ -133,7 +133,7 @@ def settings(command: Any, root: Any, env: Env, typed: Mapping[str, Any]) -> dic
     Raises UsageError for a file that cannot be read, and for all in it that is no setting.
     """
     tables = _tables(typed.get("config"), env)
-    _check(tables, root)
+    _check(tables, command, root)
     own = settable(command)
     variables = dict(_of_environment(own, env.environ))
     profile = _profile(command, tables, typed, variables)
@@ -203,17 +203,33 @@ def _tables(typed: str | None, env: Env) -> Tables:
         raise UsageError(f"{path} is no TOML: {why}", hint=hint) from exc
 
 
-def _check(tables: Tables, root: Any) -> None:
+def _check(tables: Tables, command: Any, root: Any) -> None:
     """Every key names an option, of a command where it stands in that command's table."""
     if not tables.content:
         return
-    commands = {name: each for name, each in _commands(root).items() if name in COMMANDS}
+    # The other commands would have to be imported, which takes longer than many a run.
+    if not _is_all_of(command, tables):
+        commands = {name: each for name, each in _commands(root).items() if name in COMMANDS}
+        _check_against(tables, commands, settable(root))
+
+
+def _is_all_of(command: Any, tables: Tables) -> bool:
+    """Whether nothing is set but options of this one command, each as it should be."""
+    try:
+        own = {command.name: command} if command.name in COMMANDS else {}
+        _check_against(tables, own, settable(command))
+    except UsageError:
+        return False
+    return True
+
+
+def _check_against(tables: Tables, commands: Mapping[str, Any], options: Mapping[str, Any]) -> None:
     content = dict(tables.content)
     profiles = content.pop(PROFILES, {})
-    _check_level(content, tables.path, "", commands, settable(root), {PROFILES})
+    _check_level(content, tables.path, "", commands, options, {PROFILES})
     for name, table in _tables_in(profiles, tables.path, PROFILES).items():
         where = f"[{PROFILES}.{name}] "
-        _check_level(table, tables.path, where, commands, settable(root), set())
+        _check_level(table, tables.path, where, commands, options, set())
 
 
 def _commands(command: Any) -> Mapping[str, Any]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple, NoReturn
 
 from kfws.errors import UsageError
@@ -33,13 +32,17 @@ _SIDES = {"bids": {"side": "buy"}, "asks": {"side": "sell"}}
 _MISSING = object()
 
 
-@dataclass(frozen=True, slots=True)
 class Expression:
-    """A condition on messages."""
+    """A condition on messages; ``text`` is as it was typed."""
 
-    text: str
-    """As it was typed."""
-    _test: Test = field(repr=False, compare=False)
+    __slots__ = ("_test", "text")
+
+    def __init__(self, text: str, test: Test) -> None:
+        self.text = text
+        self._test = test
+
+    def __repr__(self) -> str:
+        return f"Expression({self.text!r})"
 
     def matches(self, message: Message) -> bool:
         """Whether any entry of the message fulfils the condition; without entries, the message."""

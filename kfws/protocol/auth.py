@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from dataclasses import dataclass, field
 from ipaddress import ip_address
+
+import msgspec
 
 from kfws.errors import Unwelcome
 
@@ -21,15 +22,14 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
+class Credentials(msgspec.Struct, frozen=True):
     """An API key and its secret. Neither is ever shown whole.
 
     Raises Unwelcome when the key is empty or the secret is not base64.
     """
 
     key: str
-    secret: str = field(repr=False)
+    secret: str
 
     def __post_init__(self) -> None:
         if not self.key.strip() or not self.secret.strip():

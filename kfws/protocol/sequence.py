@@ -11,8 +11,10 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
 from operator import attrgetter
+
+import msgspec
+from msgspec.structs import replace
 
 from kfws.protocol.events import Cause, Data, Duplicate, Event, Gap, Restart
 from kfws.protocol.feeds import FEEDS
@@ -64,8 +66,7 @@ class Track:
         """Of a book that is looked at: side → price → size, enough to see that it is crossed."""
 
 
-@dataclass(slots=True)
-class _Before:
+class _Before(msgspec.Struct):
     """Where a stream stood when its connection was lost."""
 
     last: int | None
@@ -88,8 +89,7 @@ class _Before:
         )
 
 
-@dataclass(slots=True)
-class _Held:
+class _Held(msgspec.Struct):
     """A gap that is not reported yet: its messages may still come."""
 
     key: Key

@@ -415,9 +415,14 @@ class JetStreamOutlet:
             reason = answer.get("error", {}).get("description")
             self._lose(str(reason or "nobody answers for the stream"))
             return
+        first = next(iter(self._window), number)
         waiting = self._window.pop(number, None)
         if waiting is None:
             return
+        if first < number and not answer.get("duplicate"):
+            # The server answers in its order, but for copies: what is older did not arrive, as
+            # when another server of the cluster leads now. It is to follow at once.
+            self._lose("a message was lost on the way")
         if type(waiting.event) is Data:
             self.acknowledged += 1
             self.duplicates += answer.get("duplicate", False)

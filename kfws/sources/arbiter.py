@@ -151,6 +151,9 @@ class Arbiter:
         """When messages were last dropped for want of room."""
         self.swallowed = 0
         """Copies that were not passed on."""
+        self.here_ns: int | None = None
+        """Our own time, where ``now_ns`` is that of recorders: what is missing is waited for by
+        this one, since it may be on its way to us however old it is."""
 
     def receive(self, leg: int, events: Iterable[Event], now_ns: int) -> list[Event]:
         """What is passed on of a connection's events."""
@@ -171,7 +174,7 @@ class Arbiter:
         """Messages that nobody brought in time are missing; silent leaders are replaced."""
         out: list[Event] = []
         for key, stream in self._numbered.items():
-            if stream.due is not None and now_ns >= stream.due:
+            if stream.due is not None and self._here(now_ns) >= stream.due:
                 self._give_up(key, stream, now_ns, out)
         for key, led in self._led.items():
             silent = led.ahead >= MESSAGES_AHEAD and now_ns - led.at_ns > SILENT_NS
@@ -179,6 +182,9 @@ class Arbiter:
             if silent or (late is not None and now_ns - late.received_ns > LATE_NS):
                 self._take_over(key, led, now_ns, out)
         return out
+
+    def _here(self, now_ns: int) -> int:
+        return now_ns if self.here_ns is None else self.here_ns
 
     def next_at(self) -> int | None:
         """When ``tick`` has something to do about a missing message."""
@@ -239,7 +245,7 @@ class Arbiter:
         else:
             stream.held.setdefault(seq, data)
             if stream.due is None:
-                stream.due = now_ns + self._wait_ns
+                stream.due = self._here(now_ns) + self._wait_ns
             if len(stream.held) > HELD_MOST:
                 self._give_up(key, stream, now_ns, out)
 
@@ -267,7 +273,7 @@ class Arbiter:
             if held is None or (_newest(held) or 0) < newest:
                 stream.snapshot = data
             if stream.due is None:
-                stream.due = now_ns + self._wait_ns
+                stream.due = self._here(now_ns) + self._wait_ns
 
     def _end_stale(self, key: Key, stream: _Numbered, data: Data, out: list[Event]) -> None:
         if stream.stale_ns is not None:
@@ -314,7 +320,7 @@ class Arbiter:
                 stream.stale_ns = stream.at_ns
                 self.asks.append((stream.leg, key))
                 out.append(Stale(received_ns=now_ns, feed=key[0], product=key[1]))
-        stream.due = now_ns + self._wait_ns
+        stream.due = self._here(now_ns) + self._wait_ns
         self._release(stream, out)
 
     def _pass_snapshot(

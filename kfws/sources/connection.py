@@ -62,6 +62,9 @@ LONG_DEFLATED = 2044
 # A closing handshake is a courtesy; leaving must not take a second.
 CLOSE_TIMEOUT_S = 0.3
 BUFFER_BYTES = 64 * 1000 * 1000
+# Who has so much to take is given a moment for it before more is read: else a socket that always
+# has something fills the buffer even where the reader of our output keeps up.
+TURN_BYTES = 1000 * 1000
 # Addresses of one name that are tried in turn.
 MOST_HOSTS = 3
 
@@ -107,6 +110,8 @@ class Connection(ClientConnection):
     ) -> None:
         super().__init__(*args, **kwargs)
         self.buffer_bytes = buffer_bytes
+        self.turn_rate = 16e6
+        """Bytes a second that are read at least, as long as the buffer has room."""
         self._coalesce_s = coalesce_s
         self.shed: Callable[[list[Read]], None] | None = None
         """Given the oldest half of what is held, which is not handed out then."""
@@ -128,6 +133,8 @@ class Connection(ClientConnection):
         """Where messages are compressed."""
         self._waiter: asyncio.Future[None] | None = None
         self._paused = False
+        self._turn: asyncio.TimerHandle | None = None
+        """When to read on, where those who take have their turn."""
         self._pinged_at: float | None = None
         self._given_up = ""
 
@@ -151,12 +158,14 @@ class Connection(ClientConnection):
             self._held += size
             if self._held > self.buffer_bytes:
                 self._make_room()
-            elif self._coalesce_s:
+            elif self._coalesce_s or self._held > TURN_BYTES:
+                turn_s = size / self.turn_rate if self._held > TURN_BYTES else 0.0
                 self.transport.pause_reading()
-                self.loop.call_later(self._coalesce_s, self._read_on)
+                self._turn = self.loop.call_later(max(turn_s, self._coalesce_s), self._read_on)
             self.wake()
 
     def _read_on(self) -> None:
+        self._turn = None
         if not self._paused and not self.transport.is_closing():
             self.transport.resume_reading()
 
@@ -318,6 +327,9 @@ class Connection(ClientConnection):
         self._held -= read.size
         if self._held <= self.buffer_bytes // 2:
             self._resume()
+        if self._turn is not None and self._held <= TURN_BYTES and not self._coalesce_s:
+            self._turn.cancel()
+            self._read_on()
         return read
 
     def _resume(self) -> None:

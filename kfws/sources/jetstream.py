@@ -51,8 +51,9 @@ from kfws.tapes.subjects import OWN, RECEIVED, RECORDER, token
 
 __all__ = ["FromJetStream"]
 
-# So long one recorder may have what another one lacks, before it is missing: they publish apart.
-WAIT_NS = 2_000_000_000
+# So long one recorder may have what another one lacks, before it is missing: they publish apart,
+# and what got lost on the way to a server follows when the recorder has dialled again.
+WAIT_NS = 5_000_000_000
 PULL = 500
 PULL_S = 5.0
 TICK_S = 0.25
@@ -111,6 +112,8 @@ class FromJetStream:
         self._last_seq = 0
         """The stream's number of the message that was taken last."""
         self._at_ns = 0
+        self._heard_ns = time.monotonic_ns()
+        """When something came that has a time."""
         self._unsafe: deque[tuple[int, bytes, str]] = deque()
         """Number, payload and where to say so, of what is not acknowledged."""
 
@@ -210,9 +213,10 @@ class FromJetStream:
             await self._until_news()
             taken, self._arrived = self._arrived, deque()
             self.buffered = 0
-            out = self._events_of(taken) if taken else self._arbiter.tick(time.time_ns())
-            if out := [each for each in out if not isinstance(each, _OF_RECORDERS)]:
-                yield out
+            out = self._events_of(taken)
+            out = [each for each in out if not isinstance(each, _OF_RECORDERS)]
+            if taken or out:
+                yield out  # nothing, too, is to be acknowledged
 
     async def _until_news(self) -> None:
         if not self._arrived:
@@ -251,13 +255,14 @@ class FromJetStream:
         """What came and was not handed out, at most one pull; a durable consumer gets it again."""
         if not self.acknowledges:
             out = self._events_of(self._arrived)
-            out += self._arbiter.end(time.time_ns())
+            out += self._arbiter.end(self._stream_ns)
             yield [each for each in out if not isinstance(each, _OF_RECORDERS)]
 
     # Messages
 
     def _events_of(self, messages: Sequence[Any]) -> list[Event]:
         out: list[Event] = []
+        self._arbiter.here_ns = time.monotonic_ns()
         for recorder, moment_ns, what in self._steps(messages):
             if recorder not in self._legs:
                 self._legs[recorder] = len(self._legs) + 1, TapeLeg(self._numbers)
@@ -265,9 +270,15 @@ class FromJetStream:
             step = Step(moment_ns, 0, what if isinstance(what, list) else [])
             events = leg.frames(step) if isinstance(what, list) else leg.own(what)
             self._at_ns = max(self._at_ns, moment_ns)
+            self._heard_ns = time.monotonic_ns()
             out += self._arbiter.receive(number, events, self._at_ns)
-        out += self._arbiter.tick(self._at_ns)
+        out += self._arbiter.tick(self._stream_ns)
         return out
+
+    @property
+    def _stream_ns(self) -> int:
+        """The recorders' time: it goes on with ours while nothing comes."""
+        return self._at_ns + time.monotonic_ns() - self._heard_ns
 
     def _steps(self, messages: Sequence[Any]) -> Iterator[tuple[str, int, list[bytes] | Event]]:
         """Who recorded it, when, and what: frames that came together, or an own event."""

@@ -12,8 +12,9 @@ import random
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from kfws.errors import KfwsError, ReaderTooSlow, Refused, Unreachable, Unwelcome
 from kfws.protocol.auth import Credentials
@@ -40,8 +41,7 @@ MISSED_BEATS_S = 3.0
 BLAME_S = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
+class Patience(msgspec.Struct, frozen=True):
     """How long a venue may be silent before it is taken for dead; seconds."""
 
     ping_every_s: float = 30.0
@@ -57,8 +57,10 @@ class Patience:
     frame."""
 
 
-@dataclass(slots=True)
-class Standing:
+PATIENCE = Patience()
+
+
+class Standing(msgspec.Struct):
     """What is known of the venue in this run; connections side by side share it."""
 
     stood: bool = False
@@ -87,7 +89,7 @@ class Live:
         sequences: Sequences | None = None,
         pace: DialPace | None = None,
         jitter: Callable[[], float] = random.random,
-        patience: Patience = Patience(),
+        patience: Patience = PATIENCE,
         numbers: Iterator[int] | None = None,
         standing: Standing | None = None,
     ) -> None:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import ssl
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from kfws.errors import KfwsError, MissingExtra, OutputError, Unreachable, Unwelcome
@@ -20,6 +22,7 @@ try:
     import nats
     import nats.errors
     import nats.js.errors
+    import nkeys
     from nats.aio.client import Client
     from nats.js import JetStreamContext
     from nats.js.api import (
@@ -81,6 +84,8 @@ async def dial(door: Door, name: str, on_closed: Callable[[], Awaitable[None]]) 
     ``on_closed`` is told of its end. Raises Unreachable, or Unwelcome where a server wants other
     credentials.
     """
+    if door.creds is not None:
+        _check_creds(door.creds)
     fault: KfwsError | None = None
     for server in door.address.servers:
         for _ in range(RESETS_MOST):
@@ -92,10 +97,28 @@ async def dial(door: Door, name: str, on_closed: Callable[[], Awaitable[None]]) 
                 # second is all that arrives, so that is looked at once more.
                 if not isinstance(exc, ConnectionResetError):
                     break
-            except (ValueError, KeyError) as exc:  # of nkeys: a file that is no credentials file
-                raise Unwelcome(f"{door.creds} is no credentials file: {exc}") from exc
     assert fault is not None  # noqa: S101  # an address has a server
     raise fault
+
+
+def _check_creds(path: str) -> None:
+    """nats-py says of a file that is none what Python says; so it is looked at before."""
+    try:
+        blocks = _BLOCK.findall(Path(path).read_text())
+        if len(blocks) == 2:
+            nkeys.from_seed(bytearray(blocks[1].encode()))
+            return
+    except OSError as exc:
+        raise Unwelcome(f"{path} cannot be read: {exc.strerror}") from exc
+    except (ValueError, nkeys.NkeysError):
+        pass
+    raise Unwelcome(
+        f"{path} is no credentials file", hint="nsc generate creds, or nsc add user, writes one"
+    )
+
+
+# A JWT, then a seed, each between lines of dashes.
+_BLOCK = re.compile(r"-{3,}BEGIN [^\n]*-{3,}\s*([A-Za-z0-9._-]+)\s*-{3,}END ")
 
 
 async def _dial(

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import kfws
 from tests.bench import board as live_table
-from tests.bench import growth, keeping, latency, starts, streams, targets, yard
+from tests.bench import growth, jetstream, keeping, latency, starts, streams, targets, yard
 from tests.bench.figures import Bench
 from tests.bench.measure import CLIENT_CORE
 
@@ -36,6 +36,7 @@ PARTS: dict[str, tuple[str, Callable[[Bench], str]]] = {
     "growth": ("Products and connections", growth.growth),
     "memory": ("Memory", growth.memory),
     "tapes": ("Tapes", keeping.tapes),
+    "jetstream": ("Through a JetStream", jetstream.report),
     "board": ("A live table", live_table.report),
 }
 

@@ -1,6 +1,7 @@
 """``make chaos``: the long form of the chaos suite, and a table of what it saw.
 
-Every fault alone with several seeds, each of two connections faulty in turn, and many mixes.
+Every fault alone with several seeds, each of two connections faulty in turn, and many mixes;
+then two recorders, a cluster of JetStream and a reader (``--parts jetstream``: these alone).
 Ends with status 1 where anything was not as it must be; the recordings of such runs are kept.
 """
 
@@ -14,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from tests.chaos import jetstream
 from tests.chaos.run import Run, Scenario, run
 from tests.chaos.scenarios import alone, mix, redundant, slow
 
@@ -79,7 +81,20 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=3, help="runs of each fault")
     parser.add_argument("--mixes", type=int, default=20, help="mixes, single and redundant each")
     parser.add_argument("--at-once", type=int, default=8, help="runs that share the machine")
+    parser.add_argument(
+        "--parts", nargs="+", choices=["venue", "jetstream"], default=["venue", "jetstream"]
+    )
     typed = parser.parse_args()
+    failed = False
+    if "venue" in typed.parts:
+        failed |= of_the_venue(typed)
+    if "jetstream" in typed.parts:
+        failed |= jetstream.report(jetstream.FAULTS, servers=3, at_once=min(4, typed.at_once))
+    return failed
+
+
+def of_the_venue(typed: argparse.Namespace) -> bool:
+    """Whether anything was not as it must be."""
     wanted = sorted(scenarios(range(1, typed.seeds + 1), typed.mixes), key=lambda s: -s.seconds)
     with ThreadPoolExecutor(typed.at_once) as pool:
         runs = list(pool.map(attempt, wanted))

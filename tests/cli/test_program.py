@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer
@@ -97,7 +98,6 @@ UNNEEDED = (HEAVY - {"asyncio", "orjson", "ssl", "uvloop", "websockets"}) | {
     "kfws.sinks.shelf",
     "kfws.tapes.files",
     "platformdirs",
-    "tempfile",
 }
 """Of outputs, venues and commands that are not this one's."""
 
@@ -122,6 +122,17 @@ def test_what_is_imported_is_not_looked_through_for_garbage() -> None:
         check=False,
     )
     assert done.stderr == "[] True"
+
+
+def test_a_file_of_settings_of_one_command_imports_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "x.toml"
+    for text, others in (
+        ("format = 'csv'\n[feeds]\nformat = 'json'\n[profiles.x]\nformat = 'raw'\n", False),
+        ("stamp = true\n", True),
+    ):
+        path.write_text(text)
+        loaded = loaded_by(["feeds", "--config", str(path)])
+        assert (f"{ROOM}book" in loaded) is others
 
 
 def tab(line: str) -> dict[str, str]:

@@ -31,7 +31,7 @@ EXAMPLES = 40
 def test_nothing_comes_out_of_a_door_but_what_is_documented(target: Target) -> None:
     result = run(target, EXAMPLES, growth=False)
     assert result.bugs == {}
-    assert len(result.outcomes) > 1
+    assert result.outcomes
 
 
 def test_a_bug_would_be_seen() -> None:

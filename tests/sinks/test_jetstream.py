@@ -21,6 +21,7 @@ from kfws.sinks.jetstream import JetStreamOutlet, read_config
 from kfws.sinks.spool import Spool
 from kfws.tapes.jetstream import Door
 from kfws.tapes.subjects import CONNECTION, RECEIVED, RECORDER, Address, Names
+from tests.nats_creds import Operator, creds_file
 from tests.nats_server import NatsServer, nats_server
 
 
@@ -369,3 +370,38 @@ async def test_tls_is_checked_against_the_authority_that_is_named(tmp_path: Path
             outlet.close()
             await outlet.leave()
             assert told.facts["acknowledged"] == 3
+
+
+async def publish_one(server: NatsServer, folder: Path, **door: Any) -> int:
+    """Publishes a message through such a door; how many were acknowledged."""
+    spool = Spool(folder / "west.ndjson", 1_000_000)
+    names = Names("kraken", "sim", "west")
+    outlet = JetStreamOutlet(
+        Door(Address.of(server.address), **door), names, spool, (told := Told()).say, full_bytes=99
+    )
+    await outlet.open()
+    outlet.write(deltas(1, 1))
+    await outlet.flush()
+    outlet.close()
+    await outlet.leave()
+    return int(told.facts["acknowledged"])
+
+
+async def test_a_credentials_file_of_the_servers_operator_opens_the_door(tmp_path: Path) -> None:
+    operator = Operator()
+    ours = creds_file(tmp_path / "ours.creds", operator.user())
+    other = creds_file(tmp_path / "other.creds", Operator().user())
+    none = tmp_path / "none.creds"
+    none.write_text("-----BEGIN NATS USER JWT-----\nx\n")
+    with nats_server(tmp_path / "server", operator.config) as server:
+        assert await publish_one(server, tmp_path, creds=str(ours)) == 1
+        for path, said in (
+            (str(other), "does not let us in"),
+            (None, "does not let us in"),
+            (str(none), "is no credentials file"),
+            (str(tmp_path / "missing"), "missing cannot be read: No such file"),
+        ):
+            with pytest.raises(Unwelcome, match=said) as refused:
+                await publish_one(server, tmp_path, creds=path)
+            assert "eyJ" not in str(refused.value)
+            assert "SU" not in str(refused.value)

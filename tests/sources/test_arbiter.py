@@ -119,6 +119,25 @@ class Stream:
 # Numbered streams
 
 
+def test_what_is_missing_is_waited_for_by_our_own_clock_where_there_is_one() -> None:
+    arbiter = Arbiter()
+    arbiter.here_ns = 1000 * S
+    arbiter.receive(1, [book(1)], 0)
+    arbiter.receive(1, [book(3, at=5)], 5)
+    assert arbiter.tick(60 * S) == []  # a recorder's minute went by, and no time of ours
+    assert numbers_of_data(arbiter.receive(2, [book(2)], 60 * S)) == [2, 3]
+    arbiter.receive(1, [book(5)], 60 * S)
+    arbiter.here_ns += WAIT_NS
+    (found, _, data) = arbiter.tick(60 * S)
+    assert isinstance(found, Gap)
+    assert (found.first, found.last) == (4, 4)
+    assert numbers_of_data([data]) == [5]
+
+
+def numbers_of_data(events: Iterable[Event]) -> list[int | None]:
+    return [each.seq for each in events if type(each) is Data]
+
+
 def test_the_first_copy_wins() -> None:
     stream = Stream().hear(1, snapshot(5), book(6)).hear(2, snapshot(5), book(6), book(7))
     stream.hear(1, book(7), book(8))

@@ -32,7 +32,7 @@ async def frames_of(connection: Connection, count: int) -> list[bytes]:
 
 async def paused(connection: Connection) -> None:
     """Until the socket is not read any more."""
-    while connection.transport.is_reading():
+    while not connection.is_paused:
         await connection.wait()
         await asyncio.sleep(0)  # frames that nobody takes do not wake us again
 
@@ -167,6 +167,38 @@ async def test_a_full_buffer_stops_reading_until_it_is_taken() -> None:
         await paused(connection)
         assert connection._held < 2_000_000
         assert await frames_of(connection, 101) == [INFO.encode(), *sent]
+        await connection.leave()
+
+
+async def test_who_takes_has_a_turn_before_more_than_a_megabyte_is_held() -> None:
+    sent = [b"%d" % n + b"x" * 100_000 for n in range(100)]
+
+    async def script(server: ServerConnection) -> None:
+        for payload in sent:
+            await server.send(payload, text=True)
+
+    async with loopback(script) as venue:
+        connection = await dial(Target(venue.url))
+        connection.turn_rate = 0.1  # a turn that does not end by itself
+        while connection.transport.is_reading():
+            await connection.wait()
+            await asyncio.sleep(0)
+        assert connection.held < 2_000_000
+        assert not connection.is_paused
+        assert await frames_of(connection, 101) == [INFO.encode(), *sent]
+        await connection.leave()
+
+
+async def test_a_turn_ends_where_nobody_takes() -> None:
+    async def script(server: ServerConnection) -> None:
+        for _ in range(50):
+            await server.send(b"x" * 100_000, text=True)
+
+    async with loopback(script) as venue:
+        connection = await dial(Target(venue.url))
+        while connection.held < 5_000_000:
+            await connection.wait()
+            await asyncio.sleep(0)
         await connection.leave()
 
 

@@ -134,6 +134,23 @@ async def test_of_two_recorders_each_message_comes_once_and_in_order(server: Nat
     assert one.gaps == []
 
 
+async def test_what_follows_late_after_an_outage_is_no_gap_however_old_it_is(
+    server: NatsServer,
+) -> None:
+    hour_ns = 3_600_000_000_000
+    old = deltas(1, 2, 3, 4, 5)
+    for each in old:
+        each.received_ns -= hour_ns
+    await publish(server, [old[0], old[1], old[4]])
+    async with reading(server, from_seq=1) as one:
+        await one.begin()
+        await one.until(2)
+        await publish(server, old[2:4], "east")
+        await one.until(5)
+    assert one.numbers == [1, 2, 3, 4, 5]
+    assert one.gaps == []
+
+
 async def test_a_copy_that_the_server_stored_twice_is_given_once(server: NatsServer) -> None:
     await publish(server, deltas(1, 2, 3))
     await publish(server, deltas(1, 2, 3), "east", again=True)

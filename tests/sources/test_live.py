@@ -6,9 +6,9 @@ import asyncio
 import json
 import re
 from contextlib import aclosing
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 from websockets.asyncio.server import ServerConnection
 from websockets.frames import Frame, Opcode
 
