@@ -248,7 +248,8 @@ class Env:
     @property
     def has_keys(self) -> bool:
         """Whether somebody at a terminal types, and sees what comes of it."""
-        return self.stdin_is_terminal and self.stdout_is_terminal
+        takes_keys = hasattr(os, "tcgetpgrp")  # not on Windows
+        return takes_keys and self.stdin_is_terminal and self.stdout_is_terminal
 
     @property
     def has_controlling_terminal(self) -> bool:

@@ -107,12 +107,12 @@ class Command(Page):
 _CONFIG: dict[str, Any] = {
     "param_decls": ["--config"],
     "metavar": "FILE",
-    "help": "A TOML file with defaults for options, instead of your own (`kfws config show`).",
+    "help": "A TOML file with defaults for options. (default: your own; see `kfws config show`)",
 }
 _PROFILE: dict[str, Any] = {
     "param_decls": ["--profile"],
     "metavar": "NAME",
-    "help": "Take the defaults of \\[profiles.NAME] as well.",
+    "help": "Take the defaults of \\[profiles.NAME] as well. (default: none)",
 }
 
 

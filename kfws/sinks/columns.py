@@ -6,7 +6,7 @@ digit is ever changed. A new feed is one row in ``_CSV`` and one in ``TABLE``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 from unicodedata import category
 
@@ -37,6 +37,7 @@ __all__ = [
     "rows",
     "table_columns",
     "text_of",
+    "token_reader",
 ]
 
 Row = dict[str, Raw]
@@ -123,6 +124,27 @@ def known_keys(feed: str) -> frozenset[str]:
     """The keys that have a column, and ``feed``, which each file has but one of. Our own columns
     are not among them: the venue may use such keys one day."""
     return frozenset((*csv_columns(feed)[3:-1], "feed"))
+
+
+def token_reader(feed: str) -> Callable[[bytes], tuple[Raw, ...]] | None:
+    """What gives the tokens of a message in the order of the feed's own columns, the feed's last,
+    an empty one for each key that it lacks. It raises msgspec.DecodeError at a key without a
+    column, and so at entries and nested objects. None for a feed whose messages are all such."""
+    if feed == "balances" or feed not in _CSV:
+        return None
+    keys = (*csv_columns(feed)[3:-1], "feed")
+    if set(FEEDS[feed].entries) & {*keys}:
+        return None
+    absent = Raw(b"")
+    tokens = msgspec.defstruct(
+        "_Tokens",
+        [(f"token_{n}", Raw, absent) for n in range(len(keys))],
+        rename={f"token_{n}": key for n, key in enumerate(keys)},
+        forbid_unknown_fields=True,
+        gc=False,
+    )
+    decode, as_tuple = msgspec.json.Decoder(tokens).decode, msgspec.structs.astuple
+    return lambda payload: as_tuple(decode(payload))
 
 
 _NULL = Raw(b"null")

@@ -174,12 +174,23 @@ def no_tape(path: Path) -> OutputError:
 
 
 def first_ns(path: Path, start: int = 0) -> int | None:
-    """The moment of the first line that has one, from a byte on. Raises OutputError."""
+    """The moment of the first line that has one, from a byte on; of a header that is far ahead
+    of the message behind it, that of the message. Raises OutputError."""
     for batch in Reader(path, start=start, damages=[]).batches():
-        for each in batch:
+        for at, each in enumerate(batch):
             if (moment := line.moment_of(each)) is not None:
-                return moment
+                is_header = each.startswith(line.HEADER)
+                message_ns = _message_ns(batch[at + 1 :]) if is_header else None
+                is_wrong = message_ns is not None and moment > message_ns + line.AHEAD_NS
+                return message_ns if is_wrong else moment
     return None
+
+
+def _message_ns(lines: Iterable[bytes]) -> int | None:
+    """The moment of the first message among some lines."""
+    frames = (each for each in lines if not each.startswith(line.OWN))
+    moments = (line.moment_of(each) for each in frames)
+    return next((each for each in moments if each is not None), None)
 
 
 def last_ns(path: Path) -> int | None:

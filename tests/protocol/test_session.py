@@ -210,6 +210,7 @@ def test_a_challenge_that_stays_away_ends_the_session_after_ten_seconds() -> Non
     session.tick(NOW + 10_000_000_000, NOW)
     assert isinstance(session.verdict, Unreachable)
     assert session.next_at() is None
+    assert session.is_idle
 
 
 def test_giving_up_a_private_feed_is_signed_too() -> None:
@@ -1089,6 +1090,12 @@ class Conversation(RuleBasedStateMachine):
         assert list(self.session.states) == self.wanted
         states = {"queued", "waiting", "active", "refused", "left"}
         assert set(self.session.states.values()) <= states
+
+    @invariant()
+    def whoever_is_idle_has_nothing_to_ask_and_waits_for_nothing(self) -> None:
+        if self.session.is_idle:
+            assert self.session.next_at() is None
+            assert self.session.outgoing(self.now) == []
 
 
 Conversation.TestCase.settings = settings(max_examples=60, stateful_step_count=25)

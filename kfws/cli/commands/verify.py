@@ -23,12 +23,19 @@ GAPS_SHOWN = 20
 
 _Strict = Annotated[
     bool,
-    typer.Option("--strict", help="Status 7 also for duplicates, a torn tail, no clean end."),
+    typer.Option(
+        "--strict",
+        help="Status 7 also for duplicates, a torn tail, no clean end.",
+        rich_help_panel=options.OUTPUT,
+    ),
 ]
 _Format = Annotated[
     Format,
     typer.Option(
-        "-f", "--format", help="table, json, ndjson (all in one line); auto: table on a terminal."
+        "-f",
+        "--format",
+        help="table, json, ndjson (all in one line); auto: table on a terminal.",
+        rich_help_panel=options.OUTPUT,
     ),
 ]
 
