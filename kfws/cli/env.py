@@ -318,8 +318,10 @@ class Env:
         if self.is_debug:
             import traceback
 
+            from kfws.sinks.columns import printable
+
             for line in "".join(traceback.format_exception(error)).splitlines():
-                self.stderr.write(line)
+                self.stderr.write(printable(line))
 
     def proxy(self, typed: str | None, url: str) -> str | None:
         """The proxy to take: the one that was typed, else the environment's; never to loopback.

@@ -197,8 +197,10 @@ def _tables(typed: str | None, env: Env) -> Tables:
 
     try:
         return Tables(str(path), tomllib.loads(text))
-    except tomllib.TOMLDecodeError as exc:
-        raise UsageError(f"{path} is no TOML: {exc}", hint='lines look like env = "demo"') from exc
+    except (tomllib.TOMLDecodeError, RecursionError) as exc:
+        why = "nested too deeply" if isinstance(exc, RecursionError) else exc
+        hint = 'lines look like env = "demo"'
+        raise UsageError(f"{path} is no TOML: {why}", hint=hint) from exc
 
 
 def _check(tables: Tables, command: Any, root: Any) -> None:

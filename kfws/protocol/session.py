@@ -464,9 +464,7 @@ class Session:
         """The rare ways of a book's message; a change that is next in line is folded at once."""
         if not self._resync:
             return
-        track = self._sequences.tracks["book"].get(data.product)
-        if track is None:
-            return
+        track = self._sequences.tracks["book"][data.product]  # it was looked at, so it stands
         if data.kind == "snapshot":
             track.levels = {"buy": _levels(data, "bids"), "sell": _levels(data, "asks")}
             return

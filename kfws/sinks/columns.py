@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
+from unicodedata import category
 
 import msgspec
 from msgspec import Raw
@@ -52,10 +53,18 @@ _quoted = msgspec.json.encode
 
 def printable(text: str) -> str:
     """The text with every character made visible that could move, hide or turn what a terminal
-    shows: controls, escapes, bidi and zero-width marks, line separators, lone surrogates."""
-    if text.isprintable():
+    shows: controls, escapes, bidi marks, line separators, lone surrogates; and what takes no cell
+    of its own, of which any number could hang on a letter."""
+    if text.isascii() and text.isprintable():
         return text
-    return "".join(mark if mark.isprintable() else "·" for mark in text)
+    return "".join([mark if _stands_alone(mark) else "·" for mark in text])
+
+
+def _stands_alone(mark: str) -> bool:
+    if not mark.isprintable() or category(mark) in ("Mn", "Me"):
+        return False
+    # Vowels and finals of Korean syllables join the letter before them.
+    return not ("\u1160" <= mark <= "\u11ff" or "\ud7b0" <= mark <= "\ud7ff")
 
 
 def text_of(token: bytes | Raw) -> str:

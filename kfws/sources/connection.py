@@ -191,6 +191,8 @@ class Connection(ClientConnection):
             return b""
         end = end if end >= 4 else len(data)
         super().data_received(data[:end])
+        if self.protocol.handshake_exc is not None:
+            self.transport.abort()  # else the library reads on until the venue has said it all
         match self.protocol.extensions:
             case [PerMessageDeflate() as deflate]:
                 self._deflate = deflate
@@ -577,7 +579,8 @@ def _renamed(exc: Exception, target: Target) -> KfwsError:
             )
         case InvalidURI():
             return UsageError(str(exc), hint="look at --url")
-        case SecurityError():
+        # The library calls an answer above its limits by the same name.
+        case SecurityError() if "redirect" in str(exc) or "not encrypted" in str(exc):
             return Unreachable(f"{place} points elsewhere: {exc}", permanent=True)
         case InvalidHandshake():
             return Unreachable(

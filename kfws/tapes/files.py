@@ -267,20 +267,21 @@ class Reader:
 
     def batches(self) -> Iterator[list[bytes]]:
         """The lines without their line ends. Raises OutputError when the file cannot be read."""
-        parts: list[bytes] = []
+        # Grown in place: a line may come in as many pieces as there are compressed frames.
+        begun = bytearray()
         for text in self._texts():
-            if text is None or sum(map(len, parts)) > _LINE_MOST:
+            if text is None or len(begun) > _LINE_MOST:
                 # What begins ahead of a damage does not go on behind it.
-                if parts:
-                    yield [b"".join(parts)]
-                parts = []
+                if begun:
+                    yield [bytes(begun)]
+                begun.clear()
             first, *more = (text or b"").split(b"\n")
-            parts.append(first)
+            begun += first
             if more:
-                *whole, last = b"".join(parts), *more
-                parts = [last]
+                *whole, last = bytes(begun), *more
+                begun = bytearray(last)
                 yield whole
-        self.torn = b"".join(parts)
+        self.torn = bytes(begun)
 
     def _texts(self) -> Iterator[bytes | None]:
         """The text piece by piece; None where some of it is missing."""
