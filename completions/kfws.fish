@@ -1,1 +1,10 @@
-complete --command kfws --no-files --arguments "(env _KFWS_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=(commandline -cp) kfws)" --condition "env _KFWS_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=is-args _TYPER_COMPLETE_ARGS=(commandline -cp) kfws"
+function __kfws_completion
+    set -l offered (env _KFWS_COMPLETE=complete_fish _TYPER_COMPLETE_ARGS=(commandline -cp | string collect) kfws)
+    if set -q offered[1]
+        string join \n -- $offered
+    else
+        __fish_complete_path (commandline -ct)
+    end
+end
+
+complete --command kfws --no-files --arguments "(__kfws_completion)"

@@ -1,36 +1,20 @@
-"""``make completions``: what a shell loads to complete kfws, made by the program's own parser.
+"""``make completions``: what a shell loads to complete kfws, as the program prints it.
 
-All that is offered is asked of the program at each TAB, so these change with typer alone.
+All that is offered is asked of the program at each TAB: these change with kfws/cli/shells.py.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from typer._completion_shared import get_completion_script
+from kfws.cli.shells import SCRIPTS
 
-__all__ = ["FOLDER", "SHELLS", "script"]
+__all__ = ["FOLDER"]
 
 FOLDER = Path(__file__).parent.parent / "completions"
-SHELLS = ("bash", "zsh", "fish")
-
-# From a folder of $fpath zsh loads a file as the function that is to complete, and calls it.
-_REGISTERED = "compdef _kfws_completion kfws"
-_LOADED = f"""if [[ $funcstack[1] == _kfws ]]; then
-  _kfws_completion "$@"
-else
-  {_REGISTERED}
-fi"""
-
-
-def script(shell: str) -> str:
-    """The file of a shell."""
-    text = get_completion_script(prog_name="kfws", complete_var="_KFWS_COMPLETE", shell=shell)
-    lines = [line.rstrip() for line in text.strip().splitlines()]
-    return "\n".join(lines).replace(_REGISTERED, _LOADED) + "\n"
 
 
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
-    for each in SHELLS:
-        (FOLDER / f"kfws.{each}").write_text(script(each), encoding="utf-8")
+    for shell, script in SCRIPTS.items():
+        (FOLDER / f"kfws.{shell}").write_text(script, encoding="utf-8")

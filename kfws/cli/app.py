@@ -26,6 +26,7 @@ app = typer.Typer(
     "accounted for.",
     epilog=f"Exit status: {_STATUSES}.",
     pretty_exceptions_enable=False,
+    add_completion=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -34,6 +35,22 @@ app = typer.Typer(
 def _print_version(context: typer.Context, wanted: bool) -> None:
     if wanted:
         context.obj.print(f"kfws {__version__}\n")
+        raise typer.Exit
+
+
+def _install_completion(context: typer.Context, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        from kfws.cli.shells import install_here
+
+        install_here(context.obj)
+        raise typer.Exit
+
+
+def _show_completion(context: typer.Context, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        from kfws.cli.shells import print_script
+
+        print_script(context.obj)
         raise typer.Exit
 
 
@@ -46,6 +63,24 @@ def _options_of_all(
             callback=_print_version,
             is_eager=True,
             help="Print the version and leave.",
+        ),
+    ] = False,
+    install_completion: Annotated[
+        bool,
+        typer.Option(
+            "--install-completion",
+            callback=_install_completion,
+            is_eager=True,
+            help="Let TAB complete kfws in the shell that this is called from.",
+        ),
+    ] = False,
+    show_completion: Annotated[
+        bool,
+        typer.Option(
+            "--show-completion",
+            callback=_show_completion,
+            is_eager=True,
+            help="Print what that shell is to load for it.",
         ),
     ] = False,
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -25,6 +27,19 @@ class Program(Group):
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)
         return name, command and self.load(str(name)), rest
+
+    def _main_shell_completion(
+        self, ctx_args: Any, prog_name: str, complete_var: str | None = None
+    ) -> None:
+        if asked := os.environ.get("_KFWS_COMPLETE"):
+            from kfws.cli.shells import SCRIPTS, answer, learn_other_shells
+
+            shell = asked.removeprefix("complete_")
+            if shell in SCRIPTS:
+                ctx_args["obj"].print(answer(self, ctx_args, shell))
+                sys.exit()
+            learn_other_shells()
+            super()._main_shell_completion(ctx_args, prog_name, complete_var)
 
     def load(self, name: str) -> Any:
         """The command itself."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from kfws.cli.shells import SCRIPTS
 from kfws.products_cache import keep, kept_at, parse
 from kfws.sim.market import Market
 from tests.cli.program import KFWS, PATIENCE_S, environment
+from tests.completions import FOLDER
 from tests.needs import need
 from tests.test_walls import HEAVY
 
@@ -78,7 +81,12 @@ def test_tab_never_offers_what_a_shell_could_misread(tmp_path: Path) -> None:
     assert tab("kfws subscribe ticker PF_", tmp_path) == ["PF_XBTUSD"]
 
 
-def test_tab_pulls_in_nothing_heavy(cache: Path) -> None:
+@pytest.mark.parametrize(
+    ("word", "offered"),
+    [("PF_X", ["PF_XBTUSD", "PF_XRPUSD"]), ("--overwr", ["--overwrite"])],
+)
+@pytest.mark.parametrize("shell", SCRIPTS)
+def test_tab_pulls_in_nothing_heavy(shell: str, word: str, offered: list[str], cache: Path) -> None:
     code = (
         "import atexit, sys\n"
         "atexit.register(lambda: sys.stderr.write(' '.join(sys.modules)))\n"
@@ -88,9 +96,10 @@ def test_tab_pulls_in_nothing_heavy(cache: Path) -> None:
     )
     asked = environment(
         XDG_CACHE_HOME=str(cache),
-        _KFWS_COMPLETE="complete_bash",
-        COMP_WORDS="kfws subscribe ticker PF_X",
+        _KFWS_COMPLETE=f"complete_{shell}",
+        COMP_WORDS=f"kfws subscribe ticker {word}",
         COMP_CWORD="3",
+        _TYPER_COMPLETE_ARGS=f"kfws subscribe ticker {word}",
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -100,10 +109,38 @@ def test_tab_pulls_in_nothing_heavy(cache: Path) -> None:
         timeout=PATIENCE_S,
         check=False,
     )
-    assert done.stdout.split() == ["PF_XBTUSD", "PF_XRPUSD"]
+    assert [re.split(r"[:\t]", each)[0] for each in done.stdout.splitlines()] == offered
     loaded = set(done.stderr.split())
-    assert "kfws.products_cache" in loaded
+    assert "kfws.cli.shells" in loaded
     assert loaded & HEAVY == set()
+
+
+@pytest.mark.parametrize(("shell", "between"), [("zsh", ":"), ("fish", "\t")])
+def test_zsh_and_fish_are_told_what_an_option_is(shell: str, between: str, cache: Path) -> None:
+    asked = environment(
+        XDG_CACHE_HOME=str(cache),
+        _KFWS_COMPLETE=f"complete_{shell}",
+        _TYPER_COMPLETE_ARGS="kfws --vers",
+    )
+    done = subprocess.run(
+        KFWS, env=asked, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
+    assert done.stdout == f"--version{between}Print the version and leave.\n"
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_powershell_is_answered_by_the_parser(cache: Path) -> None:
+    asked = environment(
+        XDG_CACHE_HOME=str(cache),
+        _KFWS_COMPLETE="complete_powershell",
+        _TYPER_COMPLETE_ARGS="kfws subs",
+        _TYPER_COMPLETE_WORD_TO_COMPLETE="subs",
+    )
+    done = subprocess.run(
+        KFWS, env=asked, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
+    assert done.stdout.startswith("subscribe:::")
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_bash_itself_completes(cache: Path, tmp_path: Path) -> None:
@@ -111,7 +148,7 @@ def test_bash_itself_completes(cache: Path, tmp_path: Path) -> None:
     program.write_text(f'#!/bin/sh\nexec {" ".join(KFWS)} "$@"\n')
     program.chmod(0o700)
     script = (
-        f'source <(_KFWS_COMPLETE=source_bash "{program}")\n'
+        f"source {FOLDER / 'kfws.bash'}\n"
         f'COMP_WORDS=("{program}" subscribe ticker FF_X); COMP_CWORD=3\n'
         f'_kfws_completion "{program}"; echo "${{COMPREPLY[@]}}"'
     )

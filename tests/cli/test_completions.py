@@ -15,17 +15,18 @@ from pathlib import Path
 
 import pytest
 
+from kfws.cli.shells import SCRIPTS
 from kfws.products_cache import keep, kept_at, parse
 from kfws.sim.market import Market
 from tests.cli.program import KFWS, PATIENCE_S, environment
-from tests.completions import FOLDER, SHELLS, script
+from tests.completions import FOLDER
 from tests.needs import need
 
 
-@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("shell", SCRIPTS)
 def test_the_files_are_what_the_program_would_write(shell: str) -> None:
     kept = (FOLDER / f"kfws.{shell}").read_text(encoding="utf-8")
-    assert kept == script(shell), "`make completions` brings them up to date"
+    assert kept == SCRIPTS[shell], "`make completions` brings them up to date"
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +86,7 @@ def terminal(home: Path, *command: str) -> Iterator[Terminal]:
     start = (
         "import os, sys, fcntl, termios\n"
         "fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
+        "termios.tcsetwinsize(0, (24, 200))\n"
         "os.execvp(sys.argv[1], sys.argv[1:])"
     )
     shell = subprocess.Popen(
@@ -129,20 +131,114 @@ def _shell(name: str) -> str:
     return shutil.which(name) or pytest.skip(f"{name} is not installed")
 
 
-@pytest.mark.parametrize("shell", SHELLS)
+TABS = (
+    ("echo kfws; kfws subs\t", "subscribe "),
+    ("tra\t", "trade "),
+    ("PF_XB\t", "PF_XBTUSD "),
+    ("--overw\t", "--overwrite "),
+    ("--format ndj\t", "ndjson "),
+    ("--fields product_i\t", "product_id "),
+)
+
+
+@pytest.mark.parametrize("shell", SCRIPTS)
 def test_a_shell_completes_on_a_terminal(shell: str, home: Path) -> None:
     command, setup = SESSIONS[shell]
     _shell(command[0])
     with terminal(home, *command) as screen:
         screen.type(setup)
         screen.until("ready")
-        for typed, completed in (
-            ("echo kfws; kfws subs\t", "subscribe "),
-            ("tra\t", "trade "),
-        ):
-            screen.shown = b""
-            screen.type(typed)
-            screen.until(completed)
+        _try_tabs(screen)
+
+
+def _try_tabs(screen: Terminal) -> None:
+    for typed, completed in TABS:
+        screen.shown = b""
+        screen.type(typed)
+        screen.until(completed)
+
+
+INSTALLED = {
+    "bash": (("bash", "--noprofile", "-i"), "PS1=; echo re''ady\n"),
+    "zsh": (("zsh", "-i"), "PROMPT=; echo re''ady\n"),
+    "fish": (("fish", "-i"), "function fish_prompt; end; echo re''ady\n"),
+}
+
+
+@pytest.mark.parametrize("shell", SCRIPTS)
+def test_what_the_program_installs_completes_in_the_next_shell(shell: str, home: Path) -> None:
+    command, setup = INSTALLED[shell]
+    path = _shell(shell)
+    for _ in range(2):  # the second time changes nothing
+        done = subprocess.run(
+            [path, "-c", "kfws --install-completion; true"],
+            env=variables(home),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+        assert done.stdout.startswith(f"TAB completes kfws in {shell} from its next start on (")
+        assert done.stderr == ""
+    for start in (home / ".bashrc", home / ".zshrc"):
+        assert not start.exists() or len(start.read_text().splitlines()) == 1
+    with terminal(home, *command) as screen:
+        screen.type(setup)
+        screen.until("ready")
+        _try_tabs(screen)
+
+
+def test_a_line_is_added_behind_one_without_an_end(home: Path, tmp_path: Path) -> None:
+    (tmp_path / ".bashrc").write_text("alias k=kfws")
+    done = _installed("bash", home, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    script = tmp_path / ".bash_completions" / "kfws.sh"
+    assert (tmp_path / ".bashrc").read_text() == f"alias k=kfws\nsource '{script}'\n"
+
+
+def test_a_script_that_cannot_be_written_is_an_error_of_output(home: Path, tmp_path: Path) -> None:
+    (tmp_path / ".bash_completions").write_text("no folder")
+    done = _installed("bash", home, tmp_path)
+    assert done.returncode == 8
+    assert done.stderr.startswith(f"kfws: cannot write {tmp_path / '.bash_completions'}: ")
+    assert "--show-completion" in done.stderr
+
+
+def _installed(shell: str, home: Path, into: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [_shell(shell), "-c", "kfws --install-completion; exit $?"],
+        env=variables(home) | {"HOME": str(into)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("shell", SCRIPTS)
+def test_the_program_prints_what_the_shell_is_to_load(shell: str, home: Path) -> None:
+    done = subprocess.run(
+        [_shell(shell), "-c", "kfws --show-completion; true"],
+        env=variables(home),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert done.stdout == SCRIPTS[shell]
+
+
+@pytest.mark.parametrize("shell", SCRIPTS)
+def test_a_shell_offers_files_where_the_program_has_nothing(shell: str, home: Path) -> None:
+    (home / "monday.ndjson").touch()
+    command, setup = SESSIONS[shell]
+    _shell(command[0])
+    with terminal(home, *command) as screen:
+        screen.type(setup)
+        screen.until("ready")
+        screen.shown = b""
+        screen.type("echo kfws; kfws verify mond\t")
+        screen.until("monday.ndjson ")
 
 
 def test_fish_offers_what_the_program_offers(home: Path) -> None:
