@@ -128,7 +128,10 @@ class Connection(ClientConnection):
         self._reads: deque[Read] = deque()
         self._held = 0
         self._tail = b""
-        """What came of a frame that is not whole yet."""
+        """What came of a frame that is not whole yet, but for what is in ``_later``."""
+        self._later = bytearray()
+        self._missing = 0
+        """Bytes that the frame is short of; less than these need no look, only room."""
         self._frames: list[bytes] = []
         self._parts: list[bytes] = []
         self._is_binary = False
@@ -152,8 +155,11 @@ class Connection(ClientConnection):
         self.read_ns = time.time_ns()
         self.heard_at = self.loop.time()
         if self._tail:
-            data = self._tail + data
-            self._tail = b""
+            self._missing -= len(data)
+            if self._missing > 0 and self.protocol.state is OPEN:
+                self._later += data
+                return
+            data = self._take_tail() + data
         if self.response is None:
             data = self._receive_head(data)
         if data:
@@ -178,10 +184,14 @@ class Connection(ClientConnection):
             self.transport.resume_reading()
 
     def eof_received(self) -> None:
-        tail, self._tail = self._tail, b""
-        if tail:
+        if tail := self._take_tail():
             super().data_received(tail)
         super().eof_received()
+
+    def _take_tail(self) -> bytes:
+        tail = self._tail + self._later if self._later else self._tail
+        self._tail, self._later, self._missing = b"", bytearray(), 0
+        return tail
 
     def _receive_head(self, data: bytes) -> bytes:
         """Hands the answer to the handshake to the library; gives what stands behind it."""
@@ -209,8 +219,8 @@ class Connection(ClientConnection):
                 if self.protocol.state is not OPEN:  # one was no UTF-8
                     break
             end = _end_of_frame(data, at)
-            if end is None:
-                self._tail = data[at:]
+            if end > size:
+                self._tail, self._missing = data[at:], end - size
                 return
             super().data_received(data[at:end])
             at = end
@@ -437,24 +447,23 @@ class Connection(ClientConnection):
 _DATA = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
 
 
-def _end_of_frame(data: bytes, at: int) -> int | None:
-    """Where a frame ends; None where it is not whole, and the end of all that is there where it
-    is one that the library refuses by its head."""
+def _end_of_frame(data: bytes, at: int) -> int:
+    """Where a frame ends, as far as its head says it: behind all that is there where it is not
+    whole; the end of all that is there where it is one that the library refuses by its head."""
     head = data[at : at + 10]
     if len(head) < 2:
-        return None
+        return at + 2
     length, start = head[1], 2
     if length > 127:  # masked, which no venue may do
         return len(data)
     if length > 125:
         start = 4 if length == 126 else 10
         if len(head) < start:
-            return None
+            return at + start
         length = int.from_bytes(head[2:start])
     if length > MAX_FRAME:
         return len(data)
-    end = at + start + length
-    return end if end <= len(data) else None
+    return at + start + length
 
 
 def _inflater(deflate: PerMessageDeflate) -> Callable[[bytes], bytes]:

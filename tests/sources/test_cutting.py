@@ -8,6 +8,7 @@ import hashlib
 import itertools
 import logging
 import random
+import tracemalloc
 import zlib
 from dataclasses import dataclass, replace
 from typing import Any
@@ -375,3 +376,22 @@ async def test_a_frame_that_says_to_be_too_long_is_refused_before_it_comes() -> 
     assert messages == []
     assert answers[0][1][:2] == (1009).to_bytes(2)
     assert ours([header], "") == theirs([header], "")
+
+
+async def test_a_long_frame_that_trickles_in_is_not_copied_at_each_read() -> None:
+    length = 2_000_000
+    data = bytes(Frame(Opcode.TEXT, b"x" * length).serialize(mask=False)) + b"\x81\x01y"
+    connection, _ = begin(Connection, "")
+    connection.data_received(head(connection.protocol, ""))
+    connection.data_received(data[: length // 2])
+    tracemalloc.start()
+    try:
+        for at in range(length // 2, length, 4096):
+            tracemalloc.reset_peak()
+            before, _ = tracemalloc.get_traced_memory()
+            connection.data_received(data[at : min(at + 4096, length)])
+            assert tracemalloc.get_traced_memory()[1] - before < length // 4
+    finally:
+        tracemalloc.stop()
+    connection.data_received(data[length:])
+    assert connection.take().frames == [b"x" * length, b"y"]
