@@ -25,8 +25,10 @@ __all__ = [
     "without_password",
 ]
 
-# X509_V_ERR_HOSTNAME_MISMATCH
-WRONG_HOST = 62
+# X509_V_ERR_CERT_NOT_YET_VALID and …_CERT_HAS_EXPIRED
+WRONG_DATE = (9, 10)
+# X509_V_ERR_HOSTNAME_MISMATCH and …_IP_ADDRESS_MISMATCH
+WRONG_HOST = (62, 64)
 OPEN_TIMEOUT_S = 10.0
 SECURE = ("wss", "https")
 
@@ -119,7 +121,9 @@ def _no_tls(what: str, route: Route) -> NoConnection:
 def _distrusted(exc: ssl.SSLCertVerificationError, route: Route) -> Unreachable:
     reason = exc.verify_message.rstrip(".")
     hint = "name the authority that signed it with --ca-file"
-    if exc.verify_code == WRONG_HOST:
+    if exc.verify_code in WRONG_DATE:
+        hint = "look at this machine's date; where that is right, the venue has to renew it"
+    elif exc.verify_code in WRONG_HOST:
         hint = f"name the venue in {route.option} as its certificate does"
     elif route.ca_file:
         hint = f"{route.ca_file} holds no authority that signed it"
