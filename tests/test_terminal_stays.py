@@ -213,3 +213,35 @@ def test_no_handshake_passes_one_on(answer: str) -> None:
             done = run(*args, "--url", url, "--debug", terminal=True)
             assert done.status in (2, 3)
             _assert_harmless(done)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "auth status --profile {name}",
+        "auth status --credentials {name}",
+        "auth logout --profile {name}",
+        "verify {name}.ndjson",
+        "verify {name}.gone.ndjson",
+        "merge {name}.ndjson {name}.ndjson -o out{name}.ndjson",
+        "merge {name}.gone.ndjson {name}.ndjson -o out{name}.ndjson",
+        "convert {name}.ndjson {name}.csv",
+        "convert {name}.gone.ndjson {name}.csv",
+        "convert {name}.ndjson {name}",
+        "replay {name}.gone.ndjson",
+        "config show --config {name}",
+    ],
+)
+def test_no_name_that_was_typed_passes_one_on(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = "x" + "".join(mark for mark in MARKS if not {"\0", "/"} & {*mark})[:60]
+    tape = Path(f"{name}.ndjson")
+    recorded = run("subscribe", "trade", "PF_XBTUSD", "--env", "sim", "-qn2", "-o", "tape.ndjson")
+    assert recorded.status == 0
+    Path("tape.ndjson").rename(tape)
+    done = run(*(each.format(name=name) for each in command.split(" ")), terminal=True)
+    assert done.status != 1
+    assert done.out or done.err
+    _assert_harmless(done)
