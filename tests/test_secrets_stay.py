@@ -8,6 +8,7 @@ import gzip
 import json
 import signal
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,7 @@ from tests.cli.inside import beside, run
 from tests.cli.program import end, environment, start
 from tests.cli.program import run as run_apart
 from tests.loopback import Loopback, loopback
+from tests.nats_server import nats_server
 from tests.test_rest import listening
 
 WRONG = Credentials("marked-key-of-nobody-0001", "bWFya2VkLXNlY3JldC1vZi1ub2JvZHk=")
@@ -125,10 +127,9 @@ def test_no_fault_brings_a_secret_into_an_output_or_a_log(fault: str, tmp_path: 
 _OF_REQUESTS = ("api_key", "signed_challenge")
 
 
-@pytest.mark.parametrize("format", FORMATS)
-def test_what_a_venue_echoes_is_overwritten(format: str, tmp_path: Path) -> None:
+@contextmanager
+def echoing() -> Iterator[str]:
     """A venue that repeats all it was told, in acknowledgements and in places of its own."""
-
     venues: list[Loopback] = []
 
     async def repeat(connection: ServerConnection) -> None:
@@ -145,8 +146,14 @@ def test_what_a_venue_echoes_is_overwritten(format: str, tmp_path: Path) -> None
 
     with beside(lambda: loopback(repeat)) as venue:
         venues.append(venue)
+        yield venue.url
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_what_a_venue_echoes_is_overwritten(format: str, tmp_path: Path) -> None:
+    with echoing() as url:
         done = run(
-            *("subscribe", "fills", "--url", venue.url, *LOUD, "-n", "1", "--timeout", "10s"),
+            *("subscribe", "fills", "--url", url, *LOUD, "-n", "1", "--timeout", "10s"),
             *("-f", format, "--events", "-o", "-", "-o", str(tmp_path / "tape.ndjson.gz")),
             environ=variables(DEMO),
         )
@@ -155,6 +162,55 @@ def test_what_a_venue_echoes_is_overwritten(format: str, tmp_path: Path) -> None
     assert b"****" in all_written(tmp_path)
     for written in (done.out, done.err, all_written(tmp_path)):
         assert secrets_in(written, marks) == []
+
+
+def test_it_is_overwritten_in_what_jetstream_keeps_too(tmp_path: Path) -> None:
+    with nats_server(tmp_path / "server") as server:
+        with echoing() as url:
+            done = run(
+                *("subscribe", "fills", "--url", url, *LOUD, "-n", "1", "--timeout", "10s"),
+                *(
+                    "--events",
+                    "--publish-private",
+                    "-o",
+                    server.address,
+                    "--spool",
+                    str(tmp_path / "spool"),
+                ),
+                environ=variables(DEMO),
+            )
+        assert done.status == 0, done.err
+        server.stop()
+        kept = all_written(tmp_path / "server")
+    assert b'"fills": []' in kept
+    assert b"****" in kept
+    for written in (done.out, done.err, kept):
+        assert secrets_in(written, [*marks_of(DEMO), ECHO["signed_challenge"]]) == []
+
+
+def test_it_is_overwritten_in_what_waits_for_jetstream(tmp_path: Path) -> None:
+    with nats_server(tmp_path / "server") as server, echoing() as url:
+        server.stop()
+        spool = tmp_path / "spool"
+        done = run(
+            *("subscribe", "fills", "--url", url, *LOUD, "-n", "1", "--timeout", "10s"),
+            *(
+                "--events",
+                "--publish-private",
+                "-o",
+                server.address,
+                "-o",
+                "-",
+                "--spool",
+                str(spool),
+            ),
+            environ=variables(DEMO),
+        )
+        kept = spool.read_bytes()
+    assert b'"fills": []' in kept
+    assert b"****" in kept
+    for written in (done.out, done.err, kept):
+        assert secrets_in(written, [*marks_of(DEMO), ECHO["signed_challenge"]]) == []
 
 
 CHALLENGE = "226aee50-88fc-4618-a42a-34f7709570b2"
