@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperCommand
 
 from kfws.cli.commands import COMMANDS, GROUPS
 from kfws.cli.pages import Group
+
+if TYPE_CHECKING:
+    from kfws.cli.env import Env
 
 __all__ = ["Program"]
 
@@ -31,12 +33,13 @@ class Program(Group):
     def _main_shell_completion(
         self, ctx_args: Any, prog_name: str, complete_var: str | None = None
     ) -> None:
-        if asked := os.environ.get("_KFWS_COMPLETE"):
+        env: Env = ctx_args["obj"]
+        if asked := env.environ.get("_KFWS_COMPLETE"):
             from kfws.cli.shells import SCRIPTS, answer, learn_other_shells
 
             shell = asked.removeprefix("complete_")
             if shell in SCRIPTS:
-                ctx_args["obj"].print(answer(self, ctx_args, shell))
+                env.print(answer(self, ctx_args, shell))
                 sys.exit()
             learn_other_shells()
             super()._main_shell_completion(ctx_args, prog_name, complete_var)

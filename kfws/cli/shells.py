@@ -6,7 +6,7 @@ script for zsh completes nothing. PowerShell gets typer's.
 
 from __future__ import annotations
 
-import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -122,7 +122,7 @@ def _script(shell: str) -> str:
     return f"{text}\n"
 
 
-def _install(shell: str) -> Path:
+def _install(shell: str, environ: Mapping[str, str]) -> Path:
     """Puts the script where the shell finds it when it starts; gives the place.
 
     Raises:
@@ -130,7 +130,7 @@ def _install(shell: str) -> Path:
     """
     if shell in _OF_TYPER:
         return of_typer.install(shell=shell, prog_name="kfws", complete_var=ASKED)[1]
-    path, start, line = _places(Path.home())[shell]
+    path, start, line = _places(Path.home(), environ)[shell]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(SCRIPTS[shell], encoding="utf-8")
@@ -144,11 +144,11 @@ def _install(shell: str) -> Path:
     return path
 
 
-def _places(home: Path) -> dict[str, tuple[Path, Path | None, str]]:
+def _places(home: Path, environ: Mapping[str, str]) -> dict[str, tuple[Path, Path | None, str]]:
     """Of each shell: the script, the file read at the start, and the line there that loads it."""
     bash = home / ".bash_completions" / "kfws.sh"
-    config = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
-    zsh_home = Path(os.environ.get("ZDOTDIR") or home)
+    config = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
+    zsh_home = Path(environ.get("ZDOTDIR") or home)
     return {
         "bash": (bash, home / ".bashrc", f"source '{bash}'"),
         "zsh": (home / ".zfunc" / "_kfws", zsh_home / ".zshrc", _ZSH_START),
@@ -173,5 +173,5 @@ def print_script(env: Env) -> None:
 def install_here(env: Env) -> None:
     """Lets TAB complete kfws in the shell that called, and says so."""
     shell = _current()
-    path = _install(shell)
+    path = _install(shell, env.environ)
     env.print(f"TAB completes kfws in {shell} from its next start on ({path}).\n")
