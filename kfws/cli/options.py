@@ -56,6 +56,7 @@ __all__ = [
     "ShardOption",
     "Since",
     "Snapshots",
+    "SnapshotsEvery",
     "Sort",
     "SourceOption",
     "Spool",
@@ -544,6 +545,17 @@ SpoolSize = Annotated[
         metavar="SIZE",
         help="How much may wait there; then the run ends.",
         rich_help_panel=_STREAM,
+    ),
+]
+SnapshotsEvery = Annotated[
+    str | None,
+    typer.Option(
+        "--snapshots-every",
+        metavar="TIME",
+        help="How often a short connection of its own asks for fresh snapshots of books, for those "
+        "who begin to read later; or never. (default: 10m)",
+        rich_help_panel=_STREAM,
+        show_default=False,
     ),
 ]
 Recorder = Annotated[

@@ -54,6 +54,13 @@ class _Waiting(NamedTuple):
     since: float
 
 
+class _Kept(Event):
+    """A book's snapshot once more, where readers look for the last one. Nothing is lost with it:
+    it is neither counted nor spooled."""
+
+    data: Data
+
+
 class JetStreamOutlet:
     """A JetStream as an output of a run: see ``cli/outlet.py``'s Outlet.
 
@@ -142,10 +149,21 @@ class JetStreamOutlet:
         wanted = [each for each in events if self._wants(each)]
         if not wanted:
             return
-        self._queue += wanted
-        self._queued_bytes += sum(map(_weight, wanted))
+        self._put(wanted)
         if self._is_spooling:
             self._to_spool()
+        else:
+            self.keep([each for each in wanted if type(each) is Data and _is_snapshot(each)])
+
+    def keep(self, snapshots: Sequence[Data]) -> None:
+        """Snapshots of books for who begins to read in the middle; none while the server is away,
+        since the messages that follow them are not there either."""
+        if not self._is_spooling and self._fault is None:
+            self._put([_Kept(each) for each in snapshots])
+
+    def _put(self, events: Sequence[Event]) -> None:
+        self._queue += events
+        self._queued_bytes += sum(map(_weight, events))
         self._news.set()
 
     def _wants(self, event: Event) -> bool:
@@ -352,6 +370,8 @@ class JetStreamOutlet:
         if type(event) is Data:
             one = len(self._open_connections) == 1
             return self._names.file(event, next(iter(self._open_connections)) if one else None)
+        if isinstance(event, _Kept):
+            return self._names.file_kept(event.data)
         own = describe(event) or {}
         return self._names.file_own(orjson.dumps(own), own.get("at_ns", 0))
 
@@ -372,7 +392,8 @@ class JetStreamOutlet:
             if not self.is_full:
                 self._room.set()
         if not is_small:
-            self._set_aside(event, len(filed.payload), client.max_payload)
+            if not isinstance(event, _Kept):
+                self._set_aside(event, len(filed.payload), client.max_payload)
             return
         self.published += type(event) is Data
         await client.publish(filed.subject, filed.payload, f"{inbox}.{number}", filed.headers)
@@ -472,7 +493,13 @@ def _mark(name: str) -> tuple[int | None, int]:
 
 
 def _weight(event: Event) -> int:
+    if isinstance(event, _Kept):
+        event = event.data
     return len(event.payload) if type(event) is Data else 0
+
+
+def _is_snapshot(data: Data) -> bool:
+    return data.feed == "book" and data.kind == "snapshot" and data.seq is not None
 
 
 def _weight_of(filed: Filed) -> int:

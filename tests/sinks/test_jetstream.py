@@ -124,6 +124,50 @@ async def test_a_recorders_own_words_are_in_the_stream_too(
     assert found.data.startswith(b'{"kfws":"gap"')
 
 
+def a_snapshot(seq: int) -> Data:
+    text = (
+        '{"feed":"book_snapshot","product_id":"PF_XBTUSD","timestamp":%d,"seq":%d,"tickSize":null,'
+        '"bids":[],"asks":[]}'
+    )
+    payload = (text % (seq, seq)).encode()
+    return Data(payload, time.time_ns(), "book", "snapshot", "PF_XBTUSD", seq, seq)
+
+
+async def test_snapshots_of_books_are_kept_apart_too_and_counted_once(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    told = Told()
+    outlet = an_outlet(server, tmp_path, told)
+    await outlet.open()
+    first, fresh = a_snapshot(4), a_snapshot(9)
+    outlet.write([first, *deltas(5, 9)])
+    outlet.keep([fresh])
+    await outlet.flush()
+    outlet.close()
+    await outlet.leave()
+    found = await stored(server, "kraken.sim.book_snapshot.PF_XBTUSD")
+    assert [each.data for each in found] == [first.payload, fresh.payload]
+    assert len(await stored(server, "kraken.sim.book.PF_XBTUSD")) == 6
+    assert told.facts["published"] == told.facts["acknowledged"] == 6
+
+
+async def test_what_is_kept_for_others_does_not_wait_on_disk(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    told = Told()
+    outlet = an_outlet(server, tmp_path, told)
+    await outlet.open()
+    outlet.keep([a_snapshot(4)])
+    server.stop(signal.SIGKILL)
+    await told.until("jetstream-away")
+    outlet.write([a_snapshot(9)])
+    outlet.keep([a_snapshot(9)])
+    outlet.close()
+    await outlet.leave()
+    assert (tmp_path / "west.ndjson").read_text().count("book_snapshot") == 1
+    assert outlet.pending_lines == 0
+
+
 async def test_two_recorders_of_one_stream_are_stored_once(
     server: NatsServer, tmp_path: Path
 ) -> None:
