@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from kfws.errors import KfwsError, OutputError, UsageError
+from kfws.errors import DiskFull, KfwsError, OutputError, UsageError
 from kfws.protocol.events import Closed, Data, Event, Opened, describe, restore
 from kfws.sinks.spool import Spool
 from kfws.tapes.jetstream import (
@@ -64,7 +64,9 @@ class _Kept(Event):
 class JetStreamOutlet:
     """A JetStream as an output of a run: see ``cli/outlet.py``'s Outlet.
 
-    ``open`` first; raises Unreachable where the server is away, unless ``patient``.
+    ``open`` first; raises Unreachable where the server is away, unless ``patient``. ``waits``:
+    when the spool has no room what comes stays in memory, and beyond ``full_bytes`` is not taken,
+    until there is room; else the run ends.
     """
 
     is_gone = False
@@ -80,6 +82,7 @@ class JetStreamOutlet:
         *,
         full_bytes: int,
         patient: bool = False,
+        waits: bool = False,
         config: dict[str, Any] | None = None,
     ) -> None:
         self.name = door.address.text
@@ -89,6 +92,9 @@ class JetStreamOutlet:
         self._say = say
         self._full_bytes = full_bytes
         self._patient = patient
+        self._waits = waits
+        self._wants_room = False
+        """Whether the spool took not all of the queue."""
         self._config = config
         self._loop = asyncio.get_running_loop()
         self._open_connections: set[int] = set()
@@ -178,7 +184,12 @@ class JetStreamOutlet:
     def sync(self, now_ns: int) -> None:
         if self._fault is not None:
             raise self._fault
-        self._spool.sync(now_ns)
+        try:
+            if self._wants_room:
+                self._to_spool()
+            self._spool.sync(now_ns)
+        except DiskFull as exc:
+            self._wait_for_room(exc)
 
     async def drain(self) -> None:
         while self.is_full and self._fault is None:
@@ -206,9 +217,11 @@ class JetStreamOutlet:
             self._lose("the run is over")  # nats-py may swallow that it is cancelled
             self._task.cancel()
         try:
-            if self._fault is None:
-                self._to_spool()
-                self._window.clear()
+            self._waits = False  # what finds no place now is lost, and counted
+            if self._fault is not None:
+                raise self._fault
+            self._to_spool()
+            self._window.clear()
         finally:
             self._say_totals()
             self._spool.close()
@@ -322,10 +335,38 @@ class JetStreamOutlet:
     def _to_spool(self) -> None:
         """What comes, and unless it is there already, what is on its way."""
         held = [] if self._is_spooling else [each.event for each in self._window.values()]
-        self._spool.put([*held, *self._queue])
+        events = [each for each in (*held, *self._queue) if not isinstance(each, _Kept)]
         self._is_spooling = True
         self._queue.clear()
         self._queued_bytes = 0
+        try:
+            self._spool.put(events)
+        except OutputError as exc:
+            self._queue += self._spool.unwritten
+            self._queued_bytes = sum(map(_weight, self._queue))
+            if not isinstance(exc, DiskFull):
+                self._fault = exc
+                raise
+            self._wait_for_room(exc)
+        else:
+            self._say_room()
+
+    def _wait_for_room(self, error: DiskFull) -> None:
+        """Raises the error where nothing is to be waited for."""
+        if not self._waits:
+            self._fault = error
+            raise error
+        if not self._wants_room:
+            what = f"{error.message}; waiting for room (--on-disk-full wait)"
+            self._say("warning", "disk-full", what)
+        self._wants_room = True
+
+    def _say_room(self) -> None:
+        if self._wants_room:
+            self._wants_room = False
+            what = f"there is room again: {self._spool.path}; nothing was lost"
+            self._say("warning", "room", what)
+        self._room.set()
 
     def _tell_away(self, why: str) -> None:
         self._is_away = True
@@ -356,7 +397,7 @@ class JetStreamOutlet:
             await self._until_acknowledged()
             self._spool.published(position)
         self._is_spooling = False
-        self._room.set()
+        self._say_room()  # what found none goes out from here
 
     async def _publish_queue(self, client: Client, inbox: str) -> None:
         while True:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import time
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from kfws.tapes.jetstream import Door
 from kfws.tapes.subjects import CONNECTION, RECEIVED, RECORDER, Address, Names
 from tests.nats_creds import Operator, creds_file
 from tests.nats_server import NatsServer, nats_server
+from tests.sinks.test_file import mounted
 
 
 @pytest.fixture
@@ -299,6 +301,99 @@ async def test_a_full_spool_ends_the_run_and_says_what_is_lost(
         outlet.close()
     await outlet.leave()
     assert outlet.pending_lines == 100
+
+
+def spooled(path: Path) -> list[int]:
+    """Numbers of the messages that are there; each line is whole."""
+    lines = [json.loads(line) for line in path.read_bytes().splitlines()]
+    return [each["seq"] for each in lines if "seq" in each]
+
+
+async def test_a_disk_without_room_for_the_spool_ends_the_run_and_the_loss_is_counted(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    with mounted(tmp_path / "disk", "64k") as disk:
+        outlet = an_outlet(server, disk, told := Told())
+        await outlet.open()
+        server.stop(signal.SIGKILL)
+        await told.until("jetstream-away")
+        with pytest.raises(DiskFull, match="disk full") as raised:
+            for first in range(1, 100_000, 50):
+                last = first + 49
+                outlet.write(deltas(first, last))
+        with pytest.raises(DiskFull):
+            outlet.sync(0)
+        with pytest.raises(DiskFull):
+            outlet.close()
+        await outlet.leave()
+        kept = spooled(disk / "west.ndjson")
+    assert raised.value.hint == "make room, then record on"
+    assert kept == [*range(1, last - outlet.pending_lines + 1)]
+    assert told.facts["spooled"] == len(kept)
+
+
+async def test_who_waits_for_room_loses_nothing_and_takes_no_more_than_memory_holds(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    with mounted(tmp_path / "disk", "64k") as disk:
+        outlet = an_outlet(server, disk, told := Told(), waits=True)
+        await outlet.open()
+        server.stop(signal.SIGKILL)
+        await told.until("jetstream-away")
+        last = 0
+        while not outlet.is_full:
+            outlet.write(deltas(last + 1, last + 100))
+            last += 100
+        outlet.sync(0)
+        assert told.codes.count("disk-full") == 1
+        server.start()
+        await outlet.drain()
+        await told.until("jetstream-back")
+        outlet.write(deltas(last + 1, last + 10))
+        await outlet.flush()
+        outlet.close()
+        await outlet.leave()
+    stored_now = [each.data for each in await stored(server, "kraken.sim.book.PF_XBTUSD")]
+    assert stored_now == [each.payload for each in deltas(1, last + 10)]
+    assert told.codes.count("room") == 1
+    assert outlet.pending_lines == 0
+
+
+async def test_room_that_comes_back_is_used_while_the_server_is_away(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    with mounted(tmp_path / "disk", "64k") as disk:
+        other = disk / "other"
+        other.write_bytes(b"x" * 40_000)
+        outlet = an_outlet(server, disk, told := Told(), waits=True)
+        await outlet.open()
+        server.stop(signal.SIGKILL)
+        await told.until("jetstream-away")
+        outlet.write(deltas(1, 200))
+        assert outlet.pending_lines > 0
+        other.unlink()
+        outlet.sync(0)
+        assert told.codes[-1] == "room"
+        outlet.write(deltas(201, 210))
+        assert outlet.pending_lines == 0
+        outlet.close()
+        await outlet.leave()
+        assert spooled(disk / "west.ndjson") == [*range(1, 211)]
+
+
+async def test_what_finds_no_room_to_the_end_is_lost_and_counted(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    with mounted(tmp_path / "disk", "16k") as disk:
+        outlet = an_outlet(server, disk, told := Told(), waits=True)
+        await outlet.open()
+        server.stop(signal.SIGKILL)
+        await told.until("jetstream-away")
+        outlet.write(deltas(1, 1_000))
+        with pytest.raises(DiskFull):
+            outlet.close()
+        await outlet.leave()
+        assert len(spooled(disk / "west.ndjson")) + outlet.pending_lines == 1_000
 
 
 async def test_a_spool_has_one_writer(server: NatsServer, tmp_path: Path) -> None:

@@ -486,6 +486,7 @@ def _into_stream(address: Address, plan: Plan, env: Env, talk: Talk) -> Outlet:
         talk.say,
         full_bytes=plan.buffer_bytes,
         patient=typed.spool is not None,
+        waits=plan.on_disk_full == OnDiskFull.wait,
         config=read_config(typed.stream_config) if typed.stream_config is not None else None,
     )
 
