@@ -331,7 +331,8 @@ OnDiskFullOption = Annotated[
     OnDiskFull,
     typer.Option(
         "--on-disk-full",
-        help="End with status 8, or wait for room; what is lost meanwhile is named on the tape.",
+        help="End with status 8, or wait for room, for --spool too; what a tape loses meanwhile is "
+        "named on it.",
         rich_help_panel=_FILES,
     ),
 ]

@@ -37,6 +37,8 @@ __all__ = ["JetStreamOutlet", "read_config"]
 IN_FLIGHT = 4_000
 # An acknowledgement that did not come for so long does not come.
 PATIENCE_S = 10.0
+# So many events go into the spool at once: no more is tried in vain when there is no room.
+PUT_MOST = 4_000
 REDIAL_S = 1.0
 
 Say = Callable[..., None]
@@ -156,6 +158,8 @@ class JetStreamOutlet:
         if not wanted:
             return
         self._put(wanted)
+        if self._wants_room:
+            return  # ``sync`` looks for room now and then
         if self._is_spooling:
             self._to_spool()
         else:
@@ -337,19 +341,26 @@ class JetStreamOutlet:
         held = [] if self._is_spooling else [each.event for each in self._window.values()]
         events = [each for each in (*held, *self._queue) if not isinstance(each, _Kept)]
         self._is_spooling = True
-        self._queue.clear()
-        self._queued_bytes = 0
+        self._queue = deque(events)
+        self._queued_bytes = sum(map(_weight, events))
         try:
-            self._spool.put(events)
+            while self._queue:
+                put = [*itertools.islice(self._queue, PUT_MOST)]
+                self._spool.put(put)
+                self._forget(len(put))
         except OutputError as exc:
-            self._queue += self._spool.unwritten
-            self._queued_bytes = sum(map(_weight, self._queue))
+            self._forget(len(put) - len(self._spool.unwritten))
             if not isinstance(exc, DiskFull):
                 self._fault = exc
                 raise
             self._wait_for_room(exc)
         else:
             self._say_room()
+
+    def _forget(self, count: int) -> None:
+        """So many of the queue are in the spool."""
+        for _ in range(count):
+            self._queued_bytes -= _weight(self._queue.popleft())
 
     def _wait_for_room(self, error: DiskFull) -> None:
         """Raises the error where nothing is to be waited for."""

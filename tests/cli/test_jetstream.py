@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from kfws.tapes.recordings import data_of
 from tests.cli import program
 from tests.cli.inside import beside, run
 from tests.nats_server import NatsServer, nats_server
+from tests.sinks.test_file import mounted
 
 
 @pytest.fixture
@@ -82,6 +84,25 @@ def test_a_run_that_is_ended_leaves_what_is_not_published_for_the_next(
     assert done.returncode == 0
     assert f"{facts['spooled'] + 5} published" in published(done.stderr)
     assert not spool.exists()
+
+
+def test_a_disk_without_room_for_the_spool_is_one_line_and_the_loss_is_counted(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    server.stop()
+    with mounted(tmp_path / "disk", "128k") as disk:
+        done = program.run(
+            *("subscribe", "book", "PF_XBTUSD", "--env", "sim", "-o", server.address, "-o", "-"),
+            *("--spool", str(disk / "spool.ndjson")),
+        )
+        kept = (disk / "spool.ndjson").read_bytes().splitlines()
+    assert done.returncode == 8
+    [said] = [line for line in done.stderr.splitlines() if "disk full" in line]
+    assert said.endswith("make room, then record on")
+    lost = int(re.search(r"\((\d+) lines? not written to nats:", said)[1])  # type: ignore[index]
+    came = [line.encode() for line in done.stdout.splitlines()]
+    stored = [line for line in kept if b'"kfws":' not in line]
+    assert len(came) == len(stored) + lost
 
 
 PRIVATE = ("subscribe", "fills", "--env", "sim", "-o", "nats://h/kraken")

@@ -7,7 +7,7 @@ import json
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -317,10 +317,9 @@ async def test_a_disk_without_room_for_the_spool_ends_the_run_and_the_loss_is_co
         await outlet.open()
         server.stop(signal.SIGKILL)
         await told.until("jetstream-away")
+        outlet.write(deltas(1, 100))
         with pytest.raises(DiskFull, match="disk full") as raised:
-            for first in range(1, 100_000, 50):
-                last = first + 49
-                outlet.write(deltas(first, last))
+            outlet.write(deltas(101, 1_000))
         with pytest.raises(DiskFull):
             outlet.sync(0)
         with pytest.raises(DiskFull):
@@ -328,7 +327,7 @@ async def test_a_disk_without_room_for_the_spool_ends_the_run_and_the_loss_is_co
         await outlet.leave()
         kept = spooled(disk / "west.ndjson")
     assert raised.value.hint == "make room, then record on"
-    assert kept == [*range(1, last - outlet.pending_lines + 1)]
+    assert kept == [*range(1, 1_000 - outlet.pending_lines + 1)]
     assert told.facts["spooled"] == len(kept)
 
 
@@ -394,6 +393,41 @@ async def test_what_finds_no_room_to_the_end_is_lost_and_counted(
             outlet.close()
         await outlet.leave()
         assert len(spooled(disk / "west.ndjson")) + outlet.pending_lines == 1_000
+
+
+async def test_a_server_whose_disk_is_full_is_away_and_gets_all_when_it_is_started_again(
+    tmp_path: Path,
+) -> None:
+    """nats-server 2.9.10 answers nothing any more then, not even a signal to end."""
+    with (
+        mounted(tmp_path / "disk", "40m") as disk,
+        nats_server(disk / "server", store="max_file_store: 1GB") as server,
+    ):
+        config = {"max_bytes": -1, "duplicate_window": 120_000_000_000}
+        outlet = an_outlet(server, tmp_path, told := Told(), config=config)
+        await outlet.open()
+        outlet.write(deltas(1, 100))
+        await outlet.flush()
+        fill(disk / "other")
+        outlet.write(deltas(101, 1_000))
+        await told.until("jetstream-away")
+        outlet.write(deltas(1_001, 1_200))
+        (disk / "other").unlink()
+        server.stop(signal.SIGKILL)
+        server.start()
+        await told.until("jetstream-back")
+        await outlet.flush()
+        outlet.close()
+        await outlet.leave()
+        found = await stored(server, "kraken.sim.book.PF_XBTUSD")
+    assert [each.data for each in found] == [each.payload for each in deltas(1, 1_200)]
+
+
+def fill(path: Path) -> None:
+    """Takes all the room that the disk has."""
+    with path.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(b"x" * 4_096)
 
 
 async def test_a_spool_has_one_writer(server: NatsServer, tmp_path: Path) -> None:

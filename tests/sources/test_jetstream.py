@@ -14,7 +14,8 @@ import nats
 import pytest
 
 from kfws.errors import InUse, OutputError, Unreachable
-from kfws.protocol.events import Closed, Data, Event, Gap, Opened, Tick
+from kfws.protocol.events import Closed, Data, Event, Gap, Opened, Redial, Tick
+from kfws.protocol.visible import Books
 from kfws.sources.jetstream import FromJetStream
 from kfws.tapes.jetstream import Door, open_stream
 from kfws.tapes.subjects import Address, Names
@@ -298,6 +299,25 @@ async def test_a_book_that_nothing_happened_to_since_is_given_at_once(server: Na
     found = {each.product for each in one.came if type(each) is Data}
     assert found == {"PF_XBTUSD", "PF_ETHUSD"}
     assert any(isinstance(each, Tick) for each in one.came)
+
+
+async def test_a_reader_that_lost_its_server_keeps_its_books(server: NatsServer) -> None:
+    await publish(server, deltas(1, 2))
+    await keep(server, 2)
+    books = Books(1, {})
+    books.apply(Opened(received_ns=1, connection=1, url="nats://…"))
+    async with reading(server) as one:
+        await one.begin()
+        await publish(server, deltas(3))
+        await one.until(3)
+        server.stop(signal.SIGKILL)
+        server.start()
+        await publish(server, deltas(4))
+        await one.until(4)
+    for event in one.came:
+        books.apply(event)
+    assert any(isinstance(each, Redial) for each in one.came)
+    assert (books.of["PF_XBTUSD"].book.seq, books.of["PF_XBTUSD"].book.stale) == (4, False)
 
 
 async def test_with_since_all_messages_come_and_the_snapshot_where_it_belongs(
