@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test lint types cover bench chaos crash soak golden pictures docs completions dist check clean
+.PHONY: help run test lint types cover bench chaos crash soak golden pictures docs man completions dist check clean fuzz
 
 help:
 	@echo "make TARGET [PYTHON=python3.12] [ARGS='...']"
@@ -49,6 +49,9 @@ crash: .venv/dev.stamp ## kill the recorder 208 times over the formats: a table 
 soak: .venv/dev.stamp ## 30 min at 5,000 messages a second with faults (ARGS='--seconds 60 --every 12')
 	@$(BIN)/python -m tests.chaos.soak $(ARGS)
 
+fuzz: .venv/dev.stamp ## feed what nobody sends to every door: a table (ARGS='--examples 500')
+	@$(BIN)/python -m tests.fuzz $(ARGS)
+
 golden: .venv/dev.stamp ## rewrite the golden files in tests/golden
 	@KFWS_GOLDEN=1 $(BIN)/python -m pytest -m golden $(ARGS)
 
@@ -57,6 +60,9 @@ pictures: .venv/dev.stamp ## draw the pictures of README and guide into docs
 
 docs: .venv/dev.stamp ## write docs/api.md from the docstrings
 	@$(BIN)/python -m tests.api_reference
+
+man: .venv/dev.stamp ## write the man pages from the program's own help
+	@$(BIN)/python -m tests.man_pages
 
 completions: .venv/dev.stamp ## write the completions of bash, zsh and fish
 	@$(BIN)/python -m tests.completions

@@ -259,7 +259,7 @@ class Rest:
             case TimeoutError():
                 return network_failure(exc, route)
             case _:
-                reason = str(exc) or type(exc).__name__
+                reason = _quoted(str(exc)) or type(exc).__name__
                 return NoConnection(f"{route.place} gave no whole answer: {reason}")
 
 

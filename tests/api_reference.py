@@ -102,7 +102,7 @@ def fields_of(body: list[ast.stmt], prefix: str = "") -> Iterator[tuple[str, str
     for each, behind in zip(body, [*body[1:], None], strict=True):
         match each:
             case ast.AnnAssign(target=target, annotation=kind):
-                declared = f"{ast.unparse(target)}: {ast.unparse(kind)}"
+                declared = f"{ast.unparse(target)}: {ast.unparse(bare(kind))}"
             case ast.Assign(targets=[ast.Attribute() as target], value=ast.Constant(value=value)):
                 declared = f"{ast.unparse(target)}: {type(value).__name__}"
             case _:
@@ -113,6 +113,14 @@ def fields_of(body: list[ast.stmt], prefix: str = "") -> Iterator[tuple[str, str
         declared = declared.removeprefix(prefix)
         if not declared.startswith("_") and (said or not prefix):
             yield declared, said
+
+
+def bare(kind: ast.expr) -> ast.expr:
+    """A type without what only the decoder of tapes needs to know of it."""
+    match kind:
+        case ast.Subscript(value=ast.Name("Annotated"), slice=ast.Tuple(elts=[first, *_])):
+            return first
+    return kind
 
 
 def listed(fields: Iterator[tuple[str, str]]) -> Iterator[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tarfile
 import tomllib
 import zipfile
@@ -14,6 +16,7 @@ import pytest
 import kfws
 
 ROOT = Path(__file__).parent.parent
+PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -56,6 +59,8 @@ def test_the_wheel_holds_the_package_its_types_and_its_products() -> None:
     for place in ("bash-completion/completions/kfws", "zsh/site-functions/_kfws"):
         assert any(name.endswith(f".data/data/share/{place}") for name in names)
     assert any(name.endswith("share/fish/vendor_completions.d/kfws.fish") for name in names)
+    pages = {each.name for each in (ROOT / "docs" / "man").iterdir()}
+    assert {name.rpartition("/")[2] for name in names if "/share/man/man1/" in name} == pages
     assert {name.split("/")[0].split("-")[0] for name in names} == {"kfws"}
 
 
@@ -65,6 +70,41 @@ def test_the_sdist_holds_what_the_tests_need() -> None:
         names = {name.partition("/")[2] for name in archive.getnames()}
     wanted = {"LICENSE", "Makefile", "README.md", "CHANGELOG.md", "pyproject.toml"}
     assert wanted | {"tests/frames/book.ndjson", "tests/test_walls.py"} <= names
+    assert tracked() - {".gitignore", ".ci/run"} <= names
+
+
+def tracked() -> set[str]:
+    """What git knows, where this is a clone."""
+    listed = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files"], capture_output=True, text=True, check=False
+    )
+    return set(listed.stdout.split("\n")) - {""}
+
+
+@pytest.mark.dist
+def test_the_wheel_of_the_sdist_is_the_wheel(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*PIP, "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, built("kfws-*.tar.gz")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    [path] = tmp_path.glob("*.whl")
+    assert contents(path) == contents(built("kfws-*.whl"))
+
+
+def contents(wheel: Path) -> dict[str, int]:
+    """The checksum of each file."""
+    return {each.filename: each.CRC for each in zipfile.ZipFile(wheel).infolist()}
+
+
+def test_the_classifiers_are_those_that_hold() -> None:
+    found = PROJECT["classifiers"]
+    assert sorted(found) == found
+    pythons = [each.rpartition(" ")[2] for each in found if re.search(r":: 3\.\d+$", each)]
+    assert pythons[0] == PROJECT["requires-python"].removeprefix(">=")
+    assert pythons == [f"3.{minor}" for minor in range(11, 11 + len(pythons))]
 
 
 def built(pattern: str) -> Path:

@@ -23,6 +23,8 @@ from kfws.cli.program import Program
 from kfws.protocol.auth import DEMO, Credentials, sign_challenge
 from kfws.protocol.session import Session, Subscription
 from kfws.rest import Rest
+from kfws.sim.faults import KINDS
+from kfws.sim.faults import parse as parse_fault
 from kfws.sim.server import SimOptions, serve
 from kfws.sources.connection import Target
 from kfws.sources.live import Live
@@ -81,8 +83,21 @@ FAULTS = (
     *("", "drop@100ms", "close=1008@3msgs", "restart@100ms", "refuse=503:times=1"),
     *("alerts=1", "no-ack=1", "late-challenge=100ms", "wrong-challenge=1", "wrong-challenge=9"),
     *("reject:feed=fills", "broken=1@2msgs", "binary=1@2msgs", "duplicate=1@2msgs"),
+    *(
+        "gap=1@2msgs",
+        "reorder=1@2msgs",
+        "silent@2msgs:feed=ticker",
+        "no-snapshot=1",
+        "no-ack:no-data",
+        "slow=10ms",
+    ),
+    *("half-open@3msgs", "stall@3msgs", "huge=1MB@2msgs"),
 )
 FORMATS = ("ndjson", "raw", "json", "table")
+
+
+def test_there_is_a_case_of_every_fault() -> None:
+    assert {parse_fault(each).name for each in FAULTS if each} == {*KINDS}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -230,6 +245,23 @@ def test_no_command_writes_a_secret(tmp_path: Path) -> None:
     marks = {*marks_of(DEMO, WRONG), PASSWORD, *signed, *signatures}
     for text in (*written, all_written(out).decode(errors="replace")):
         assert secrets_in(text, marks) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="no /proc to look into")
+def test_a_list_of_processes_shows_no_secret(tmp_path: Path) -> None:
+    """What everybody sees of a process (`ps`), of ours and of the command that prints the key."""
+    file = tmp_path / "keys"
+    file.write_text(f"{DEMO.key}\n{DEMO.secret}\n")
+    seen = tmp_path / "seen"
+    prints = f"cat /proc/self/cmdline /proc/$PPID/cmdline > {seen}; cat {file}"
+    with beside(lambda: serve(SimOptions())) as venue:
+        done = run_apart(
+            *("subscribe", "fills", "--url", venue.url, "-n", "1", *LOUD),
+            *("--credentials-command", prints),
+        )
+    assert done.returncode == 0, done.stderr
+    assert b"subscribe" in seen.read_bytes()
+    assert secrets_in(seen.read_bytes(), marks_of(DEMO)) == []
 
 
 @pytest.mark.parametrize(

@@ -248,7 +248,8 @@ class Env:
     @property
     def has_keys(self) -> bool:
         """Whether somebody at a terminal types, and sees what comes of it."""
-        return self.stdin_is_terminal and self.stdout_is_terminal
+        takes_keys = hasattr(os, "tcgetpgrp")  # not on Windows
+        return takes_keys and self.stdin_is_terminal and self.stdout_is_terminal
 
     @property
     def has_controlling_terminal(self) -> bool:
@@ -317,8 +318,10 @@ class Env:
         if self.is_debug:
             import traceback
 
+            from kfws.sinks.columns import printable
+
             for line in "".join(traceback.format_exception(error)).splitlines():
-                self.stderr.write(line)
+                self.stderr.write(printable(line))
 
     def proxy(self, typed: str | None, url: str) -> str | None:
         """The proxy to take: the one that was typed, else the environment's; never to loopback.

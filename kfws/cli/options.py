@@ -10,6 +10,7 @@ from kfws.cli.choices import Color, Format, LogFormat, LoopName, OnDiskFull, OnF
 from kfws.cli.complete import field_names, sort_titles
 
 __all__ = [
+    "OUTPUT",
     "SELECT",
     "VENUE",
     "Attempts",
@@ -78,7 +79,7 @@ __all__ = [
 
 VENUE = "Venue"
 _STEADY = "Steadiness"
-_OUTPUT = "Output"
+OUTPUT = "Output"
 _FILES = "Files of -o"
 SELECT = "Selection"
 _BOOK = "Book"
@@ -107,7 +108,10 @@ EnvOption = Annotated[
 Url = Annotated[
     str | None,
     typer.Option(
-        "--url", metavar="URL", help="Another venue: wss://HOST/ws/v1.", rich_help_panel=VENUE
+        "--url",
+        metavar="URL",
+        help="Another venue: wss://HOST/ws/v1. (default: that of --env)",
+        rich_help_panel=VENUE,
     ),
 ]
 RestUrl = Annotated[
@@ -143,7 +147,7 @@ CaFile = Annotated[
     typer.Option(
         "--ca-file",
         metavar="FILE",
-        help="Trust these authorities (PEM) instead of the system's.",
+        help="Trust these authorities (PEM). (default: the system's)",
         rich_help_panel=VENUE,
     ),
 ]
@@ -168,7 +172,8 @@ CredentialsFile = Annotated[
     typer.Option(
         "--credentials",
         metavar="FILE",
-        help="A file with api_key and api_secret, readable by you alone.",
+        help="A file with api_key and api_secret, readable by you alone. "
+        "(default: see `kfws auth status`)",
         rich_help_panel=VENUE,
     ),
 ]
@@ -177,7 +182,7 @@ CredentialsCommand = Annotated[
     typer.Option(
         "--credentials-command",
         metavar="CMD",
-        help="A command that prints api_key and api_secret.",
+        help="A command that prints api_key and api_secret. (default: none)",
         rich_help_panel=VENUE,
     ),
 ]
@@ -220,8 +225,8 @@ Renew = Annotated[
     typer.Option(
         "--renew",
         metavar="TIME",
-        help="With --redundancy: replace a connection of this age, the new one first "
-        "(default 12h).",
+        help="With --redundancy: replace a connection of this age, the new one first. "
+        "(default: 12h)",
         rich_help_panel=_STEADY,
     ),
 ]
@@ -247,7 +252,8 @@ Coalesce = Annotated[
     typer.Option(
         "--coalesce",
         metavar="TIME",
-        help="Wait so long after a read before the next, e.g. 5ms: less CPU, later lines.",
+        help="Wait so long after a read before the next, e.g. 5ms: less CPU, later lines. "
+        "(default: 0)",
         rich_help_panel=_STEADY,
         show_default=False,
     ),
@@ -274,7 +280,7 @@ FormatOption = Annotated[
         "-f",
         "--format",
         help="Format on stdout; auto: table on a terminal, ndjson in a pipe.",
-        rich_help_panel=_OUTPUT,
+        rich_help_panel=OUTPUT,
     ),
 ]
 Output = Annotated[
@@ -286,8 +292,8 @@ Output = Annotated[
         help="Write a file instead of stdout (repeatable; - is stdout), or publish into a "
         "JetStream: nats://HOST/STREAM. "
         "The suffix decides: .csv .json .raw, else ndjson; then .gz or .zst. "
-        "{feed} {product} {date} {time} {n} in it are filled in, in UTC.",
-        rich_help_panel=_OUTPUT,
+        "{feed} {product} {date} {time} {n} in it are filled in, in UTC. (default: stdout)",
+        rich_help_panel=OUTPUT,
     ),
 ]
 Overwrite = Annotated[
@@ -304,7 +310,8 @@ Rotate = Annotated[
         "--rotate",
         metavar="TIME|SIZE",
         help="A new file at each full 1h (UTC), after 256MB on disk, or 1h,256MB. The one being "
-        "written ends in .open; each has its moment in its name unless {time} or {n} is there.",
+        "written ends in .open; each has its moment in its name unless {time} or {n} is there. "
+        "(default: one file)",
         rich_help_panel=_FILES,
     ),
 ]
@@ -323,7 +330,7 @@ Keep = Annotated[
         "--keep",
         metavar="TIME|SIZE",
         help="With --rotate: delete complete files of this output that are older than 7d, the "
-        "oldest while there are more than 50GB, or 7d,50GB.",
+        "oldest while there are more than 50GB, or 7d,50GB. (default: all are kept)",
         rich_help_panel=_FILES,
     ),
 ]
@@ -341,7 +348,7 @@ Stamp = Annotated[
     typer.Option(
         "--stamp",
         help="Put received_ns (wall clock, ns) first in each line.",
-        rich_help_panel=_OUTPUT,
+        rich_help_panel=OUTPUT,
     ),
 ]
 Events = Annotated[
@@ -349,7 +356,7 @@ Events = Annotated[
     typer.Option(
         "--events",
         help="The stream's own events as objects with a kfws key.",
-        rich_help_panel=_OUTPUT,
+        rich_help_panel=OUTPUT,
     ),
 ]
 Fields = Annotated[
@@ -357,9 +364,9 @@ Fields = Annotated[
     typer.Option(
         "--fields",
         metavar="A,B",
-        help="Just these columns (csv, table) or keys (ndjson, json).",
+        help="Just these columns (csv, table) or keys (ndjson, json). (default: all)",
         autocompletion=field_names,
-        rich_help_panel=_OUTPUT,
+        rich_help_panel=OUTPUT,
     ),
 ]
 Sort = Annotated[
@@ -370,20 +377,20 @@ Sort = Annotated[
         help="Order the rows of a live table by a column, e.g. change; -change: the greatest "
         "first. (default: as asked for)",
         autocompletion=sort_titles,
-        rich_help_panel=_OUTPUT,
+        rich_help_panel=OUTPUT,
         show_default=False,
     ),
 ]
 Utc = Annotated[
     bool,
-    typer.Option("--utc", help="Times in UTC, not in your own zone.", rich_help_panel=_OUTPUT),
+    typer.Option("--utc", help="Times in UTC, not in your own zone.", rich_help_panel=OUTPUT),
 ]
 ColorOption = Annotated[
     Color,
     typer.Option(
         "--color",
         help="Colours on stdout; auto: on a terminal, unless NO_COLOR is set.",
-        rich_help_panel=_OUTPUT,
+        rich_help_panel=OUTPUT,
     ),
 ]
 Depth = Annotated[
@@ -403,7 +410,8 @@ Group = Annotated[
         "--group",
         metavar="TICKS",
         min=1,
-        help="Put levels together in steps of so many ticks, quantities summed.",
+        help="Put levels together in steps of so many ticks, quantities summed. "
+        "(default: as they are)",
         rich_help_panel=_BOOK,
     ),
 ]
@@ -411,8 +419,8 @@ Tick = Annotated[
     str | None,
     typer.Option(
         "--tick",
-        metavar="SIZE",
-        help="The tick size. (default: as `kfws products` knows it)",
+        metavar="PRICE",
+        help="The tick size, in the price's own unit. (default: as `kfws products` knows it)",
         rich_help_panel=_BOOK,
         show_default=False,
     ),
@@ -422,7 +430,8 @@ Every = Annotated[
     typer.Option(
         "--every",
         metavar="TIME",
-        help="Lines at most so often (100ms), each with the book of that moment.",
+        help="Lines at most so often (100ms), each with the book of that moment. "
+        "(default: one for each visible change)",
         rich_help_panel=_BOOK,
     ),
 ]
@@ -432,7 +441,8 @@ Where = Annotated[
         "--where",
         metavar="EXPR",
         help="Pass on what matches: KEY OP VALUE with and, or, not, ( ), e.g. "
-        "'side==buy and qty>=10'. A snapshot passes whole when any of its entries matches.",
+        "'side==buy and qty>=10'. A snapshot passes whole when any of its entries matches. "
+        "(default: all)",
         rich_help_panel=SELECT,
     ),
 ]
@@ -449,7 +459,7 @@ Until = Annotated[
     typer.Option(
         "--until",
         metavar="EXPR",
-        help="End after the first message that matches, e.g. 'last>50000'.",
+        help="End after the first message that matches, e.g. 'last>50000'. (default: never)",
         rich_help_panel=_END,
     ),
 ]
@@ -459,7 +469,7 @@ Count = Annotated[
         "-n",
         "--count",
         metavar="N",
-        help="End after N messages; a snapshot is one.",
+        help="End after N messages; a snapshot is one. (default: never)",
         rich_help_panel=_END,
     ),
 ]
@@ -468,7 +478,7 @@ Duration = Annotated[
     typer.Option(
         "--duration",
         metavar="TIME",
-        help="End after this time: 250ms, 30s, 5m, 1h30m, 2d.",
+        help="End after this time: 250ms, 30s, 5m, 1h30m, 2d. (default: never)",
         rich_help_panel=_END,
     ),
 ]
@@ -477,7 +487,7 @@ Timeout = Annotated[
     typer.Option(
         "--timeout",
         metavar="TIME",
-        help="End (status 9) when no message came for this long.",
+        help="End (status 9) when no message came for so long, e.g. 30s. (default: never)",
         rich_help_panel=_END,
     ),
 ]
@@ -495,7 +505,7 @@ Stats = Annotated[
         "--stats",
         metavar="TIME",
         help="Say how it goes every so often, e.g. 10s: rate, delay, gaps, buffer; with "
-        "--events in the stream.",
+        "--events in the stream. (default: never)",
         rich_help_panel=_TALK,
         show_default=False,
     ),
@@ -506,7 +516,7 @@ Metrics = Annotated[
         "--metrics",
         metavar="[HOST:]PORT",
         help="Answer http://HOST:PORT/metrics for Prometheus; without a host on this machine "
-        "alone. Port 0: any free one, told with -v.",
+        "alone. Port 0: any free one, told with -v. (default: nowhere)",
         rich_help_panel=_TALK,
         show_default=False,
     ),
@@ -574,7 +584,8 @@ StreamConfig = Annotated[
     typer.Option(
         "--stream-config",
         metavar="FILE",
-        help="Settings as JSON for a stream that is made; one that is there is never changed.",
+        help="Settings as JSON for a stream that is made; one that is there is never changed. "
+        "(default: seven days in files)",
         rich_help_panel=_STREAM,
         show_default=False,
     ),
@@ -592,7 +603,7 @@ NatsCreds = Annotated[
     typer.Option(
         "--nats-creds",
         metavar="FILE",
-        help="Credentials for the NATS server (a token goes into KFWS_NATS_TOKEN).",
+        help="Credentials for the NATS server (a token goes into KFWS_NATS_TOKEN). (default: none)",
         rich_help_panel=_STREAM,
         show_default=False,
     ),
@@ -602,7 +613,8 @@ SourceOption = Annotated[
     typer.Option(
         "--source",
         metavar="nats://…",
-        help="Read from a JetStream (nats://HOST/STREAM) instead of the venue.",
+        help="Read from a JetStream (nats://HOST/STREAM) instead of the venue. "
+        "(default: the venue)",
         rich_help_panel=_STREAM,
         show_default=False,
     ),
@@ -623,7 +635,7 @@ FromSeq = Annotated[
         "--from-seq",
         metavar="N",
         min=1,
-        help="Begin with that message of the stream.",
+        help="Begin with that message of the stream. (default: the next one)",
         rich_help_panel=_STREAM,
         show_default=False,
     ),
@@ -633,7 +645,7 @@ Consumer = Annotated[
     typer.Option(
         "--consumer",
         metavar="NAME",
-        help="Go on where the last run with this name stopped.",
+        help="Go on where the last run with this name stopped. (default: none)",
         rich_help_panel=_STREAM,
         show_default=False,
     ),
@@ -643,7 +655,8 @@ ShardOption = Annotated[
     typer.Option(
         "--shard",
         metavar="N/M",
-        help="Take the Nth of M parts of the products; every machine shares them alike.",
+        help="Take the Nth of M parts of the products; every machine shares them alike. "
+        "(default: all)",
         rich_help_panel=_STREAM,
         show_default=False,
     ),

@@ -249,7 +249,10 @@ class DescriptorOutlet:
         if self._kind == "pipe":
             self._loop.remove_reader(self._fd)
         if self._kind != "file":
-            self._loop.remove_writer(self._fd)
+            try:
+                self._loop.remove_writer(self._fd)
+            except NotImplementedError:  # Windows, where none was added
+                pass
 
     def _wake(self) -> None:
         if self._room is not None and not self._room.done():

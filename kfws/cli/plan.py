@@ -340,8 +340,9 @@ def _products(typed: Sequence[str], read_text: Callable[[str], str]) -> tuple[st
         names += _named_in(each[1:], read_text) if each.startswith("@") else each.split(",")
     for name in names:
         if not is_glob(name) and not is_well_formed(name):
+            shown = name if len(name) <= 60 else f"{name[:60]}…"
             raise UsageError(
-                f"{name!r} is no product id", hint="an id looks like PF_XBTUSD or FI_XBTUSD_261225"
+                f"{shown!r} is no product id", hint="an id looks like PF_XBTUSD or FI_XBTUSD_261225"
             )
     return tuple(dict.fromkeys(names))
 

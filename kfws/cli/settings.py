@@ -107,12 +107,12 @@ class Command(Page):
 _CONFIG: dict[str, Any] = {
     "param_decls": ["--config"],
     "metavar": "FILE",
-    "help": "A TOML file with defaults for options, instead of your own (`kfws config show`).",
+    "help": "A TOML file with defaults for options. (default: your own; see `kfws config show`)",
 }
 _PROFILE: dict[str, Any] = {
     "param_decls": ["--profile"],
     "metavar": "NAME",
-    "help": "Take the defaults of \\[profiles.NAME] as well.",
+    "help": "Take the defaults of \\[profiles.NAME] as well. (default: none)",
 }
 
 
@@ -197,8 +197,10 @@ def _tables(typed: str | None, env: Env) -> Tables:
 
     try:
         return Tables(str(path), tomllib.loads(text))
-    except tomllib.TOMLDecodeError as exc:
-        raise UsageError(f"{path} is no TOML: {exc}", hint='lines look like env = "demo"') from exc
+    except (tomllib.TOMLDecodeError, RecursionError) as exc:
+        why = "nested too deeply" if isinstance(exc, RecursionError) else exc
+        hint = 'lines look like env = "demo"'
+        raise UsageError(f"{path} is no TOML: {why}", hint=hint) from exc
 
 
 def _check(tables: Tables, command: Any, root: Any) -> None:

@@ -317,22 +317,32 @@ class Run:
         """What is left of a batch when a limit falls into it: of all of it, and of the chosen."""
         if self._left is None and self._plan.until is None:
             return events, chosen
-        for at, event in enumerate(chosen):
-            if type(event) is Data and self._reaches_limit(event):
-                self._is_over = True
-                self._beyond = chosen[at + 1 :]
-                place = next(n for n, each in enumerate(events) if each is event)
-                return events[: place + 1], chosen[: at + 1]
-        return events, chosen
+        at = self._place_of_limit(chosen)
+        if at is None:
+            return events, chosen
+        self._is_over = True
+        self._beyond = chosen[at + 1 :]
+        place = next(n for n, each in enumerate(events) if each is chosen[at])
+        return events[: place + 1], chosen[: at + 1]
 
-    def _reaches_limit(self, message: Data) -> bool:
-        reached = False
+    def _place_of_limit(self, chosen: list[Event]) -> int | None:
+        """Where the last message stands that is passed on; None: there may be more."""
+        places = [at for at, each in enumerate(chosen) if type(each) is Data]
+        last = None
         if self._left is not None:
-            self._left -= 1
-            reached = self._left == 0
-        if self._plan.until is not None and self._plan.until.matches(message.message):
-            self._matched = reached = True
-        return reached
+            if 0 < self._left <= len(places):
+                places = places[: self._left]
+                last = places[-1]
+            self._left -= len(places)
+        if (until := self._plan.until) is not None:
+            for nth, at in enumerate(places, 1):
+                message = chosen[at]
+                if isinstance(message, Data) and until.matches(message.message):
+                    self._matched = True
+                    if self._left is not None:
+                        self._left += len(places) - nth
+                    return at
+        return last
 
     def _look_at(self, events: list[Event]) -> None:
         others = [each for each in events if type(each) is not Data]
@@ -500,7 +510,7 @@ class Run:
             except NotImplementedError:  # Windows
                 signal.signal(each, self._on_signal)
 
-        if self._drawn and signal.getsignal(signal.SIGTSTP) is signal.SIG_DFL:
+        if self._is_suspendable() and signal.getsignal(signal.SIGTSTP) is signal.SIG_DFL:
             self._loop.add_signal_handler(signal.SIGTSTP, self._suspend)
 
     def _reopen(self) -> None:
@@ -510,6 +520,10 @@ class Run:
             outlet.reopen()
         what = ", ".join(outlet.name for outlet in files) or "there are no files to open anew"
         self._talk.say("info", "hangup", f"SIGHUP: {what}")
+
+    def _is_suspendable(self) -> bool:
+        """Whether there is a picture, and a Ctrl-Z that would leave it standing."""
+        return bool(self._drawn) and hasattr(signal, "SIGTSTP")
 
     def _suspend(self) -> None:
         """Ctrl-Z: the terminal is given back first; the next drawing takes it again."""
@@ -528,7 +542,7 @@ class Run:
                 self._loop.remove_signal_handler(each)
             except NotImplementedError:
                 pass
-        if self._drawn:
+        if self._is_suspendable():
             self._loop.remove_signal_handler(signal.SIGTSTP)
         leave_on_signals()
 

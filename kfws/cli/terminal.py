@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import termios
 import time
 from collections.abc import Callable
 
@@ -11,6 +10,11 @@ from kfws.cli.outlet import DescriptorOutlet
 from kfws.cli.talk import Talk
 from kfws.sinks.display import Display
 from kfws.sinks.screen import Size
+
+try:
+    import termios
+except ImportError:  # Windows: what is typed is shown
+    termios = None  # type: ignore[assignment]
 
 __all__ = ["TerminalOutlet"]
 
@@ -71,6 +75,8 @@ class TerminalOutlet(DescriptorOutlet):
         if self._talk is not None:
             self._talk.through(self._display.say)
         # What is typed meanwhile would be shown where the cursor stands, in the picture.
+        if termios is None:
+            return
         try:
             self._echo = termios.tcgetattr(self._terminal)
             silent = termios.tcgetattr(self._terminal)
@@ -92,5 +98,5 @@ class TerminalOutlet(DescriptorOutlet):
         """Whether the terminal is not another job's now, such as the shell's after `bg`."""
         try:
             return os.tcgetpgrp(self._terminal) == os.getpgrp()
-        except OSError:
-            return True  # a terminal without jobs
+        except (OSError, AttributeError):
+            return True  # a terminal without jobs, or Windows

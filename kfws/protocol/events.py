@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -241,7 +241,7 @@ class Redial(Event, gc=False, kw_only=True):
     reason: str
     failed: int
     """Dials that failed in a row."""
-    delay_s: float
+    delay_s: Annotated[float, msgspec.Meta(ge=0, le=1e9)]
     connection: int = 0
     """The one that was lost; 0 where none stood."""
 

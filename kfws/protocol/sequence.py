@@ -8,13 +8,17 @@ can be proven, so every outage is named with its interval.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 
 import msgspec
+from msgspec.structs import replace
 
 from kfws.protocol.events import Cause, Data, Duplicate, Event, Gap, Restart
 from kfws.protocol.feeds import FEEDS
+from kfws.protocol.wire import LARGEST
 
 __all__ = [
     "NEWER_MS",
@@ -98,6 +102,15 @@ class _Held(msgspec.Struct):
     due: int | None = None
     """On the clock of ``tick``; set by the first tick that sees it."""
 
+    def is_over(self, now: int) -> bool:
+        """Whether nothing can come late any more."""
+        if self.due is None:
+            self.due = now + self.wait_ns
+        return now >= self.due
+
+
+_first = attrgetter("first")
+
 
 class Sequences:
     """What came of each stream, for as long as a run lasts.
@@ -113,7 +126,8 @@ class Sequences:
         self.tracks: dict[str, dict[str | None, Track]] = {}
         self._snapshots_pass = snapshots_pass
         self._before: dict[Key, _Before] = {}
-        self._held: list[_Held] = []
+        self._held: dict[Key, list[_Held]] = {}
+        """By stream, ascending, none within another: a late number is found by halving."""
         self._ids: dict[Key, deque[object]] = {}
         self._due: dict[Key, int | None] = {}
 
@@ -121,8 +135,7 @@ class Sequences:
 
     def lost(self, last_frame_ns: int, now_ns: int, cause: Cause) -> list[Event]:
         """The connection ended, its last frame came at ``last_frame_ns``; nothing is late now."""
-        events = self._report(self._held, now_ns)
-        self._held = []
+        events = self._report_all(now_ns)
         for feed, tracks in self.tracks.items():
             for product, track in tracks.items():
                 last = None if track.next is None else track.next - 1
@@ -145,8 +158,7 @@ class Sequences:
 
     def end(self, now_ns: int) -> list[Event]:
         """The run is over: what is still open."""
-        events = self._report(self._held, now_ns)
-        self._held = []
+        events = self._report_all(now_ns)
         for key, before in self._before.items():
             first = None if before.last is None else before.last + 1
             events.append(
@@ -173,10 +185,9 @@ class Sequences:
         tracks = self.tracks.get(feed, {})
         for each in [each for each in tracks if wanted((feed, each))]:
             del tracks[each]
-        for kept in (self._before, self._ids, self._due):
+        for kept in (self._before, self._ids, self._due, self._held):
             for key in filter(wanted, [*kept]):
                 del kept[key]
-        self._held = [each for each in self._held if not wanted(each.key)]
 
     def restarted(self, feed: str, product: str | None) -> None:
         """Somebody who knows says that the count begins anew: the next number proves nothing."""
@@ -205,13 +216,11 @@ class Sequences:
     def tick(self, now: int, wall_ns: int) -> list[Event]:
         """Gaps whose time to be filled is over. ``now`` on any clock that only goes forward."""
         due: list[_Held] = []
-        for held in self._held:
-            if held.due is None:
-                held.due = now + held.wait_ns
-            elif now >= held.due:
-                due.append(held)
-        if due:
-            self._held = [each for each in self._held if each not in due]
+        for key, gaps in [*self._held.items()]:
+            waiting = [each for each in gaps if not each.is_over(now)]
+            if len(waiting) < len(gaps):
+                due += [each for each in gaps if each.is_over(now)]
+                self._keep(key, waiting)
         events = self._report(due, wall_ns)
         for key, moment in list(self._due.items()):
             if moment is None:
@@ -224,8 +233,8 @@ class Sequences:
     @property
     def moments(self) -> list[int]:
         """When ``tick`` has something to do; 0 is now."""
-        moments = [*(each.due for each in self._held), *self._due.values()]
-        return [moment or 0 for moment in moments]
+        moments = [each.due for gaps in self._held.values() for each in gaps]
+        return [moment or 0 for moment in (*moments, *self._due.values())]
 
     # Messages
 
@@ -281,7 +290,8 @@ class Sequences:
             return False, [twice]
         restart = restart_of(key, track.next - 1, seq, track.at_ns, data)
         track.next, track.at_ns, track.venue_ms = seq + 1, at_ns, data.venue_ms
-        return True, [restart]
+        # What is missing of the old count cannot be told from the new one any more.
+        return True, [*self._report(self._held.pop(key, []), at_ns), restart]
 
     def _gone_on(self, key: Key, seq: int, data: Data) -> Track | None:
         """The track as it stood before the outage, where what came last is of before: tapes of
@@ -320,7 +330,8 @@ class Sequences:
         if last is None or seq == last:
             return []
         if seq < last:
-            return [restart_of(key, last, seq, from_ns, data)]
+            held = self._held.pop(key, [])
+            return [*self._report(held, at_ns), restart_of(key, last, seq, from_ns, data)]
         return [gap_of(key, at_ns, last + 1, seq, seq - last, cause, from_ns, at_ns)]
 
     def _trade_snapshot(self, key: Key, data: Data, track: Track | None) -> list[Event]:
@@ -341,8 +352,7 @@ class Sequences:
         if last is not None and track is None and newest < last:
             self._track(key, newest + 1, at_ns)
             return [restart_of(key, last, newest, from_ns, data)]
-        missing = [each for each in self._held if each.key == key]
-        self._held = [each for each in self._held if each.key != key]
+        missing = self._held.pop(key, [])
         if last is not None and newest > last:
             missing.append(_Held(key, last + 1, newest, cause, from_ns, at_ns, 0))
         self._track(key, max(newest, newest if last is None else last) + 1, at_ns)
@@ -386,26 +396,41 @@ class Sequences:
     def _hold(
         self, key: Key, first: int, last: int, cause: Cause, from_ns: int, to_ns: int, wait_ns: int
     ) -> None:
-        self._held.append(_Held(key, first, last, cause, from_ns, to_ns, wait_ns))
+        held = _Held(key, first, last, cause, from_ns, to_ns, wait_ns)
+        insort(self._held.setdefault(key, []), held, key=_first)
+
+    def _keep(self, key: Key, gaps: list[_Held]) -> None:
+        if gaps:
+            self._held[key] = gaps
+        else:
+            del self._held[key]
 
     def _came_late(self, key: Key, seq: int) -> bool:
         """Takes a number out of the gaps that are held; whether it was in one."""
-        for at, held in enumerate(self._held):
-            if held.key == key and held.first <= seq <= held.last:
-                self._held[at : at + 1] = [
-                    _Held(key, a, b, held.cause, held.from_ns, held.to_ns, held.wait_ns, held.due)
-                    for a, b in holes(held.first, held.last, [seq])
-                ]
-                return True
-        return False
+        gaps = self._held.get(key, [])
+        at = bisect_right(gaps, seq, key=_first) - 1
+        if at < 0 or seq > gaps[at].last:
+            return False
+        gaps[at : at + 1] = [
+            replace(gaps[at], first=first, last=last)
+            for first, last in holes(gaps[at].first, gaps[at].last, [seq])
+        ]
+        self._keep(key, gaps)
+        return True
+
+    def _report_all(self, now_ns: int) -> list[Event]:
+        held = [each for gaps in self._held.values() for each in gaps]
+        self._held.clear()
+        return self._report(sorted(held, key=attrgetter("to_ns")), now_ns)
 
     def _report(
         self, gaps: Iterable[_Held], now_ns: int, listed: Sequence[int] = ()
     ) -> list[Event]:
-        """Gaps as events; what a snapshot lists of them is healed."""
+        """Gaps as events; what a snapshot lists of them, ascending, is healed."""
         events: list[Event] = []
         for held in gaps:
-            known = [each for each in listed if held.first <= each <= held.last]
+            begin, end = bisect_left(listed, held.first), bisect_right(listed, held.last)
+            known = listed[begin:end]
             lost = holes(held.first, held.last, known)
             for healed_by, ranges in (("snapshot", _runs(known)), (None, lost)):
                 for first, last in ranges:
@@ -476,7 +501,7 @@ def numbers_of(data: Data) -> Iterable[int]:
     trades = data.message.get("trades")
     for trade in trades if isinstance(trades, list) else ():
         seq = trade.get("seq") if isinstance(trade, dict) else None
-        if isinstance(seq, int) and not isinstance(seq, bool):
+        if isinstance(seq, int) and not isinstance(seq, bool) and abs(seq) <= LARGEST:
             yield seq
 
 

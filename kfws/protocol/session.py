@@ -271,6 +271,12 @@ class Session:
                 self.states[request.subscription] = "waiting"
         return due
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether ``outgoing`` gives nothing and ``next_at`` knows no moment: almost always."""
+        holds = self._outage.moments or self._key_fault.moments or self._sequences.moments
+        return not (self._queue or self._waiting or self._asks or holds)
+
     def next_at(self) -> int | None:
         """When ``outgoing`` or ``tick`` has something to do, in ns; None: only after a frame."""
         moments = [sent + ANSWER_DEADLINE_NS for sent in self._waiting.values()]
@@ -458,9 +464,7 @@ class Session:
         """The rare ways of a book's message; a change that is next in line is folded at once."""
         if not self._resync:
             return
-        track = self._sequences.tracks["book"].get(data.product)
-        if track is None:
-            return
+        track = self._sequences.tracks["book"][data.product]  # it was looked at, so it stands
         if data.kind == "snapshot":
             track.levels = {"buy": _levels(data, "bids"), "sell": _levels(data, "asks")}
             return

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import orjson
@@ -27,15 +27,20 @@ __all__ = [
 ]
 
 
+# What our own objects tell of numbers must be JSON that others can read; larger ones are odd.
+LARGEST = 2**63 - 1
+_Number = Annotated[int, msgspec.Meta(ge=-LARGEST, le=LARGEST)]
+
+
 class Head(msgspec.Struct, gc=False):
     """What must be known of every frame. Everything with ``event`` is control, the rest data."""
 
     event: str = ""
     feed: str = ""
     product_id: str | None = None
-    seq: int | None = None
-    time: int | None = None
-    timestamp: int | None = None
+    seq: _Number | None = None
+    time: _Number | None = None
+    timestamp: _Number | None = None
     side: str = ""
     price: float = 0.0
     qty: float = 0.0
@@ -84,11 +89,14 @@ def read_head(payload: bytes) -> Head | str:
         # bool is an int to Python, not to the protocol.
         if value is not None and (not isinstance(value, wanted) or isinstance(value, bool)):
             return f"{key} is no {'text' if wanted is str else 'integer'}"
+    seq = fields.get("seq")
+    if seq is not None and abs(seq) > LARGEST:
+        return "seq is out of range"
     return Head(
         event=fields.get("event") or "",
         feed=fields.get("feed") or "",
         product_id=fields.get("product_id"),
-        seq=fields.get("seq"),
+        seq=seq,
         time=_moment(fields.get("time")),
         timestamp=_moment(fields.get("timestamp")),
         side=side if isinstance(side := fields.get("side"), str) else "",
@@ -132,9 +140,9 @@ def read_control(payload: bytes) -> dict[str, Any]:
 
 def _moment(value: object) -> int | None:
     """A time in epoch milliseconds, where the value is one."""
-    if isinstance(value, float) and abs(value) < 2**63:
-        return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not abs(value) <= LARGEST:
+        return None
+    return int(value)
 
 
 Signature = dict[str, str]

@@ -6,8 +6,9 @@ digit is ever changed. A new feed is one row in ``_CSV`` and one in ``TABLE``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
+from unicodedata import category
 
 import msgspec
 from msgspec import Raw
@@ -36,6 +37,7 @@ __all__ = [
     "rows",
     "table_columns",
     "text_of",
+    "token_reader",
 ]
 
 Row = dict[str, Raw]
@@ -51,10 +53,18 @@ _quoted = msgspec.json.encode
 
 def printable(text: str) -> str:
     """The text with every character made visible that could move, hide or turn what a terminal
-    shows: controls, escapes, bidi and zero-width marks, line separators, lone surrogates."""
-    if text.isprintable():
+    shows: controls, escapes, bidi marks, line separators, lone surrogates; and what takes no cell
+    of its own, of which any number could hang on a letter."""
+    if text.isascii() and text.isprintable():
         return text
-    return "".join(mark if mark.isprintable() else "·" for mark in text)
+    return "".join([mark if _stands_alone(mark) else "·" for mark in text])
+
+
+def _stands_alone(mark: str) -> bool:
+    if not mark.isprintable() or category(mark) in ("Mn", "Me"):
+        return False
+    # Vowels and finals of Korean syllables join the letter before them.
+    return not ("\u1160" <= mark <= "\u11ff" or "\ud7b0" <= mark <= "\ud7ff")
 
 
 def text_of(token: bytes | Raw) -> str:
@@ -114,6 +124,27 @@ def known_keys(feed: str) -> frozenset[str]:
     """The keys that have a column, and ``feed``, which each file has but one of. Our own columns
     are not among them: the venue may use such keys one day."""
     return frozenset((*csv_columns(feed)[3:-1], "feed"))
+
+
+def token_reader(feed: str) -> Callable[[bytes], tuple[Raw, ...]] | None:
+    """What gives the tokens of a message in the order of the feed's own columns, the feed's last,
+    an empty one for each key that it lacks. It raises msgspec.DecodeError at a key without a
+    column, and so at entries and nested objects. None for a feed whose messages are all such."""
+    if feed == "balances" or feed not in _CSV:
+        return None
+    keys = (*csv_columns(feed)[3:-1], "feed")
+    if set(FEEDS[feed].entries) & {*keys}:
+        return None
+    absent = Raw(b"")
+    tokens = msgspec.defstruct(
+        "_Tokens",
+        [(f"token_{n}", Raw, absent) for n in range(len(keys))],
+        rename={f"token_{n}": key for n, key in enumerate(keys)},
+        forbid_unknown_fields=True,
+        gc=False,
+    )
+    decode, as_tuple = msgspec.json.Decoder(tokens).decode, msgspec.structs.astuple
+    return lambda payload: as_tuple(decode(payload))
 
 
 _NULL = Raw(b"null")

@@ -16,8 +16,10 @@ from kfws.errors import DiskFull, InUse, OutputError
 from kfws.tapes import files, names
 from kfws.tapes.files import Compression
 
-if sys.platform != "win32":
+try:
     import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["Compression", "FileSink", "cannot_open", "cannot_write", "rename"]
 
@@ -108,7 +110,7 @@ class FileSink:
 
     def _lock(self) -> None:
         """Keeps a second writer out. A file system without locks has to do without."""
-        if sys.platform == "win32":
+        if fcntl is None:
             return
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

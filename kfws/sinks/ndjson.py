@@ -34,10 +34,11 @@ class Ndjson:
             lines = list(self.lines(events))
         else:
             lines = [event.payload for event in events if type(event) is Data]
+        # Joined twice, and looked through with memchr: to count line ends costs ten times as much.
+        joined = b"".join(lines)
         lines.append(b"")
-        text = b"\n".join(lines)
-        if text.count(b"\n") == len(lines) - 1 and b"\r" not in text:
-            return text
+        if b"\n" not in joined and b"\r" not in joined:
+            return b"\n".join(lines)
         return b"\n".join([line.one_line(each) for each in lines])
 
     def lines(self, events: Sequence[Event]) -> Iterator[bytes]:

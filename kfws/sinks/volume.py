@@ -249,10 +249,15 @@ class Volume:
             if self.finish(at_ns):
                 self.begin(at_ns)
         last = events[-1] if events and self._keeping.is_tape else None
-        if type(last) is Report and last.name == "totals":
+        if type(last) is not Report or last.name != "totals":
+            self._take(events, now_ns)
+            return
+        try:
             self._take(events[:-1], now_ns)
-            events = [self._end(last.received_ns, last.name, last.fields)]
-        self._take(events, now_ns)
+        except OutputError:
+            self._unwritten += self._encoder.encode([last])
+            raise
+        self._take([self._end(last.received_ns, last.name, last.fields)], now_ns)
 
     def _take(self, events: Sequence[Event], now_ns: int) -> None:
         self._messages += sum([type(event) is Data for event in events])

@@ -8,7 +8,7 @@ is named: nobody can prove what fell into it.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
 from kfws.protocol.events import (
@@ -105,8 +105,9 @@ class _Led:
         """When the leader's last message came."""
         self.venue_ms = 0
         """The venue's time of the last message that was passed on, where it has one."""
-        self.recent: deque[bytes] = deque(maxlen=KEPT)
-        self.spare: deque[Data] = deque(maxlen=KEPT)
+        # Looked up for each message of each connection, hence by payload.
+        self.recent: OrderedDict[bytes, None] = OrderedDict()
+        self.spare: OrderedDict[bytes, Data] = OrderedDict()
         """What others brought that the leader did not bring yet."""
         self.ahead = 0
         """How many messages others brought since the leader's last."""
@@ -115,10 +116,23 @@ class _Led:
         self.guard = 0
         """For so many more messages a new leader may repeat what the one before gave."""
 
+    def remember(self, payload: bytes) -> None:
+        """It was passed on."""
+        self.recent[payload] = None
+        self.recent.move_to_end(payload)
+        if len(self.recent) > KEPT:
+            self.recent.popitem(last=False)
+
+    def keep(self, data: Data) -> None:
+        """Another connection brought it, and the leader did not."""
+        self.spare[data.payload] = data
+        if len(self.spare) > KEPT:
+            self.spare.popitem(last=False)
+
     @property
     def late(self) -> Data | None:
         """The first message of others that is clearly younger than the leader's last."""
-        for data in self.spare:
+        for data in self.spare.values():
             if data.received_ns > self.at_ns + SKEW_NS:
                 return data
         return None
@@ -449,7 +463,7 @@ class Arbiter:
             self._passed(led, data)
             out.append(data)
             return
-        if led.is_leaving and led.recent and data.payload == led.recent[-1]:
+        if led.is_leaving and data.payload == next(reversed(led.recent), None):
             led.leader, led.is_leaving, led.guard = leg, False, KEPT
             self.swallowed += 1
             return
@@ -459,8 +473,8 @@ class Arbiter:
             led.ahead = 0
         elif is_led and data.kind == "snapshot":
             pass  # a greeting to this connection alone
-        elif all(data.payload != each.payload for each in led.spare):
-            led.spare.append(data)
+        elif data.payload not in led.spare:
+            led.keep(data)
             led.ahead += 1
         if is_led:
             self.swallowed += 1
@@ -468,14 +482,14 @@ class Arbiter:
             self._take_over(key, led, data.received_ns, out)
 
     def _passed(self, led: _Led, data: Data) -> None:
-        led.recent.append(data.payload)
+        led.remember(data.payload)
         led.at_ns = data.received_ns
         led.venue_ms = data.venue_ms or 0
         led.guard = max(0, led.guard - 1)
         led.ahead = 0
         # Others may be ahead of the leader: what it did not bring yet stays at hand.
-        if any(each.payload == data.payload for each in led.spare):
-            while led.spare.popleft().payload != data.payload:
+        if data.payload in led.spare:
+            while led.spare.popitem(last=False)[0] != data.payload:
                 pass
 
     def _take_over(self, key: Key, led: _Led, now_ns: int, out: list[Event]) -> None:
@@ -487,12 +501,12 @@ class Arbiter:
         out.append(gap)
         led.is_leaving = False
         led.leader = min(others)
-        spare = list(led.spare)
+        spare = list(led.spare.values())
         led.spare.clear()
         for data in spare:
             is_old = data.venue_ms is not None and data.venue_ms < led.venue_ms
             if data.payload not in led.recent and not is_old:
-                led.recent.append(data.payload)
+                led.remember(data.payload)
                 out.append(data)
         led.at_ns = now_ns
         led.ahead = 0

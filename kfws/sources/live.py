@@ -372,6 +372,8 @@ class _Pulse:
 
     def beat(self) -> None:
         """After each batch: an answer may have made a request possible, or a deadline nearer."""
+        if self._session.is_idle:
+            return
         now_ns = time.monotonic_ns()
         for request in self._session.outgoing(now_ns):
             self._connection.say(request)
@@ -384,6 +386,8 @@ class _Pulse:
 
     def take(self) -> list[Event]:
         """What time brought since the last time."""
+        if not self._events and self._shedding.is_empty:
+            return []
         events, self._events = self._events, []
         return [*events, *self._shedding.take(time.time_ns())]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 from kfws.errors import UsageError
 from kfws.protocol.events import (
@@ -73,6 +74,11 @@ class Merging:
         tapes prove."""
         return self._alignment.left_out
 
+    @property
+    def absent(self) -> list[str]:
+        """Sentences about files that should be before others, and are not."""
+        return [each for leg in self._legs.values() for each in leg.absent]
+
     def batches(self) -> Iterator[tuple[int, list[Event]]]:
         """Bytes read so far, and what is next of the one stream."""
         ticked_ns = 0
@@ -113,6 +119,7 @@ class Merging:
         return out
 
     def _said(self, leg: TapeLeg, reader: Reader, step: Step) -> Iterable[Event]:
+        leg.turn_to(reader.path)
         if step.event is None and not step.frames:
             self.broken += 1
             return []
@@ -150,6 +157,14 @@ class TapeLeg:
         self._account = Account(goes_back=True)
         self._connection: int | None = None
         self._acknowledged: set[Key] = set()
+
+    @property
+    def absent(self) -> list[str]:
+        return self._account.absent
+
+    def turn_to(self, path: Path) -> None:
+        """Whose words come next."""
+        self._account.turn_to(path)
 
     def frames(self, step: Step) -> list[Event]:
         """A tape may begin in the middle of a connection: so it is opened and subscribed."""

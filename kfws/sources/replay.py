@@ -12,6 +12,7 @@ import math
 from collections import Counter, defaultdict, deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from functools import cached_property
+from pathlib import Path
 
 import msgspec
 
@@ -111,6 +112,15 @@ class _Recording:
         self._account = Account()
         self._is_filtered = False
         self._named: dict[Key, deque[tuple[int, float]]] = {}
+
+    def turn_to(self, path: Path) -> None:
+        """Whose words come next."""
+        self._account.turn_to(path)
+
+    def take_absent(self) -> list[str]:
+        """Sentences about files that should be before others, each once."""
+        absent, self._account.absent = self._account.absent, []
+        return absent
 
     def receive(self, step: Step) -> list[Event]:
         """The events of one step of its tapes."""
@@ -289,7 +299,7 @@ class Replay:
         """What was recorded, step by step, and its moment."""
         moment_ns = self._moment_ns
         last = Step(0, 0, [])
-        for number, step in self._steps():
+        for number, path, step in self._steps():
             # A clock that was set back does not change the order of what is on a tape.
             if step.at_ns > moment_ns:
                 moment_ns = step.at_ns
@@ -301,20 +311,24 @@ class Replay:
                 yield moment_ns, self._wanted(self._recordings[number].receive(step))
             elif step.event != last.event:
                 self._look_at_streams(number, step.event)
-                yield moment_ns, self._wanted(self._recordings[number].receive(step))
+                recording = self._recordings[number]
+                recording.turn_to(path)
+                yield moment_ns, self._wanted(recording.receive(step))
+                for sentence in recording.take_absent():
+                    self._say("absent", sentence)
             last = step
         ends = [event for each in self._recordings.values() for event in each.end()]
         yield moment_ns, self._wanted(ends)
 
-    def _steps(self) -> Iterator[tuple[int, Step]]:
+    def _steps(self) -> Iterator[tuple[int, Path, Step]]:
         for tape in self._tapes:
             start = self._start(tape)
             if start is not None:
                 self._damages.append([])
                 self._readers.append(Reader(tape.path, start=start, damages=self._damages[-1]))
-        for number, _, step in interleave(self._readers):
+        for number, reader, step in interleave(self._readers):
             self._tell_damages()
-            yield number, step
+            yield number, reader.path, step
         self._tell_damages()
         for reader in self._readers:
             self._tell_if_torn(reader)

@@ -102,6 +102,11 @@ class Shedding:
         gaps = [each.open_gap for each in self._streams.values()]
         return [each for each in gaps if each is not None]
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether ``take`` gives nothing: looked at with each batch."""
+        return not (self._streams or self._others or self._left_out)
+
     def take(self, now_ns: int) -> list[Event]:
         """All that is to be said by now, each stream in its order."""
         streams, self._streams = self._streams, {}

@@ -31,7 +31,6 @@ from kfws.protocol.feeds import FEEDS
 from kfws.protocol.sequence import numbers_of
 from kfws.tapes import line
 from kfws.tapes.files import Damage, Reader, no_tape
-from kfws.tapes.names import OPEN
 from kfws.tapes.recordings import CONTINUED, Account, Step, interleave
 
 __all__ = ["Audit", "Stream", "Tape"]
@@ -42,7 +41,7 @@ Key = tuple[str, str | None]
 GAPS_KEPT = 10_000
 LINES_KEPT = 100
 SAY_EVERY = 4096
-SET_BACK_NS = 15_000_000_000
+SET_BACK_NS = line.AHEAD_NS
 
 
 @dataclass(slots=True)
@@ -261,10 +260,6 @@ def _is_no_tape(tape: Tape, reader: Reader) -> bool:
     return tape.broken == tape.lines > 0 or (not tape.lines and not line.is_begun(reader.torn))
 
 
-def _final_name(path: str) -> str:
-    return Path(path).name.removesuffix(OPEN)
-
-
 class _Recording:
     """What one recorder wrote: its streams, and what follows from their numbers."""
 
@@ -286,8 +281,8 @@ class _Recording:
         """What the tape says next."""
         tape.recording = self.number
         if tape is not self._tape:
-            before, self._tape = self._tape, tape
-            self._account.previous = "" if before is None else _final_name(before.path)
+            self._tape = tape
+            self._account.turn_to(Path(tape.path))
         tape.lines += len(step.frames) or 1
         if step.event is None:
             self._here[tape.path] += len(step.frames) or 1

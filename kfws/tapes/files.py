@@ -174,12 +174,23 @@ def no_tape(path: Path) -> OutputError:
 
 
 def first_ns(path: Path, start: int = 0) -> int | None:
-    """The moment of the first line that has one, from a byte on. Raises OutputError."""
+    """The moment of the first line that has one, from a byte on; of a header that is far ahead
+    of the message behind it, that of the message. Raises OutputError."""
     for batch in Reader(path, start=start, damages=[]).batches():
-        for each in batch:
+        for at, each in enumerate(batch):
             if (moment := line.moment_of(each)) is not None:
-                return moment
+                is_header = each.startswith(line.HEADER)
+                message_ns = _message_ns(batch[at + 1 :]) if is_header else None
+                is_wrong = message_ns is not None and moment > message_ns + line.AHEAD_NS
+                return message_ns if is_wrong else moment
     return None
+
+
+def _message_ns(lines: Iterable[bytes]) -> int | None:
+    """The moment of the first message among some lines."""
+    frames = (each for each in lines if not each.startswith(line.OWN))
+    moments = (line.moment_of(each) for each in frames)
+    return next((each for each in moments if each is not None), None)
 
 
 def last_ns(path: Path) -> int | None:
@@ -256,20 +267,21 @@ class Reader:
 
     def batches(self) -> Iterator[list[bytes]]:
         """The lines without their line ends. Raises OutputError when the file cannot be read."""
-        parts: list[bytes] = []
+        # Grown in place: a line may come in as many pieces as there are compressed frames.
+        begun = bytearray()
         for text in self._texts():
-            if text is None or sum(map(len, parts)) > _LINE_MOST:
+            if text is None or len(begun) > _LINE_MOST:
                 # What begins ahead of a damage does not go on behind it.
-                if parts:
-                    yield [b"".join(parts)]
-                parts = []
+                if begun:
+                    yield [bytes(begun)]
+                begun.clear()
             first, *more = (text or b"").split(b"\n")
-            parts.append(first)
+            begun += first
             if more:
-                *whole, last = b"".join(parts), *more
-                parts = [last]
+                *whole, last = bytes(begun), *more
+                begun = bytearray(last)
                 yield whole
-        self.torn = b"".join(parts)
+        self.torn = bytes(begun)
 
     def _texts(self) -> Iterator[bytes | None]:
         """The text piece by piece; None where some of it is missing."""

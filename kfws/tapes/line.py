@@ -15,8 +15,10 @@ import orjson
 from kfws.protocol.events import Data
 
 __all__ = [
+    "AHEAD_NS",
     "HEADER",
     "MESSAGES_HERE",
+    "OWN",
     "Frame",
     "is_begun",
     "moment_of",
@@ -29,10 +31,16 @@ __all__ = [
 HEADER = b'{"kfws":"header"'
 """How every tape begins."""
 
+AHEAD_NS = 15_000_000_000
+"""A header so far ahead of the message behind it was written by a wrong clock: what is held back
+a moment, and stands behind what came after it, is younger."""
+
 MESSAGES_HERE = "messages_here"
 """In the last line of a run in a file: how many messages stand between its header and there."""
 
-_OWN = b'{"kfws":'
+OWN = b'{"kfws":'
+"""How the stream's own events begin."""
+
 # 19 digits reach to the year 2286; more is no moment in nanoseconds.
 _STAMP = re.compile(rb'([ \t]*)\{"received_ns":(\d{1,19})(,?)')
 _MOMENT = re.compile(rb'[ \t]*\{(?:"kfws":"[^"]*","at_ns"|"received_ns"):(\d{1,19})[,}]')
@@ -74,7 +82,7 @@ def read(line: bytes) -> Frame | dict[str, Any]:
     Raises ValueError when the line is neither.
     """
     line = line.removesuffix(b"\n")
-    if line.startswith(_OWN):
+    if line.startswith(OWN):
         event: dict[str, Any] = orjson.loads(line)
         return event
     found = _STAMP.match(line)
@@ -91,5 +99,5 @@ def moment_of(line: bytes) -> int | None:
 
 def is_begun(text: bytes) -> bool:
     """Whether a torn line may be the beginning of a tape's line; nothing at all may."""
-    begins = (_OWN, b'{"received_ns":')
+    begins = (OWN, b'{"received_ns":')
     return any(text.startswith(begin) or begin.startswith(text) for begin in begins)

@@ -33,6 +33,7 @@ from kfws.protocol.session import Session
 from kfws.tapes import line
 from kfws.tapes.files import Reader, first_ns
 from kfws.tapes.line import Frame
+from kfws.tapes.names import OPEN
 
 __all__ = ["CONTINUED", "Account", "Step", "data_of", "header_of", "interleave", "steps"]
 
@@ -42,6 +43,10 @@ CONTINUED = "continued"
 # Gaps are judged late: a message that came late while recording is on the tape all the same,
 # however late the recorder itself looked.
 TICK_NS = 10_000_000_000
+
+
+# So many lines between a header and the first message behind it are held until that is read.
+HEAD_MOST = 1000
 
 
 class Step(NamedTuple):
@@ -58,8 +63,10 @@ class Step(NamedTuple):
 
 
 def steps(reader: Reader) -> Iterator[Step]:
-    """A tape step by step, in its order. A broken line has the moment of the line before it."""
+    """A tape step by step, in its order. A broken line has the moment of the line before it,
+    and what stands between a header and the first message behind it is no later than that."""
     at_ns = number = 0
+    head: list[Step] = []
     for batch in reader.batches():
         frames: list[bytes] = []
         for text in batch:
@@ -69,6 +76,9 @@ def steps(reader: Reader) -> Iterator[Step]:
                 event = None if isinstance(found, Frame) else restore(found)
             except ValueError:
                 found, event = None, None
+            if head and (isinstance(found, Frame) or len(head) == HEAD_MOST):
+                yield from _in_time(head, found.received_ns if isinstance(found, Frame) else None)
+                head = []
             if isinstance(found, Frame) and (not frames or found.received_ns == at_ns):
                 at_ns = found.received_ns
                 frames.append(found.payload)
@@ -79,13 +89,31 @@ def steps(reader: Reader) -> Iterator[Step]:
             if isinstance(found, Frame):
                 at_ns = found.received_ns
                 frames.append(found.payload)
-            elif event is None:
-                yield Step(at_ns, number, [], broken=text)
-            else:
+                continue
+            if event is not None:
                 at_ns = moment_of(event)
-                yield Step(at_ns, number, [], event)
+            step = Step(at_ns, number, [], event, text if event is None else b"")
+            if head or _is_header(event):
+                head.append(step)
+            else:
+                yield step
         if frames:
             yield Step(at_ns, number + 1 - len(frames), frames)
+    yield from head
+
+
+def _is_header(event: Event | None) -> bool:
+    return isinstance(event, Report) and event.name == "header"
+
+
+def _in_time(head: list[Step], message_ns: int | None) -> Iterator[Step]:
+    """With a moment that was far ahead of the message's set back to it: the clock was wrong when
+    the run began, and time shall not stand still for all that comes."""
+    for step in head:
+        if message_ns is not None and step.at_ns > message_ns + line.AHEAD_NS:
+            event = step.event and msgspec.structs.replace(step.event, received_ns=message_ns)
+            step = step._replace(at_ns=message_ns, event=event)
+        yield step
 
 
 def data_of(payload: bytes, received_ns: int) -> Data | None:
@@ -202,13 +230,22 @@ class Account:
         self._session = Session([], sequences=self._sequences, resync=False)
         self._connections: set[int] = set()
         self._was_lost = self._is_continued = False
-        self.previous = ""
-        """Name of the file before this one, where that is known: what a file that goes on with
-        another says is compared with it."""
+        self._path: Path | None = None
+        self._previous = ""
+        """Name of the file before this one: what a file that goes on with another says is
+        compared with it."""
+        self.absent: list[str] = []
+        """Sentences about files that should be before others, and are not."""
         self._ticked_ns = 0
         self.at_ns = 0
         """The latest moment so far."""
         self._frame_ns = 0
+
+    def turn_to(self, path: Path) -> None:
+        """Whose words come next."""
+        if path is not self._path:
+            self._previous = self._path.name.removesuffix(OPEN) if self._path else ""
+            self._path = path
 
     @property
     def is_connected(self) -> bool:
@@ -238,7 +275,9 @@ class Account:
                 # Another file of the same run; else whoever wrote is gone, and said nothing, or
                 # a file between the two is.
                 named = fields.get("continues")
-                is_gone = bool(named and self.previous and named != self.previous)
+                is_gone = bool(named and self._previous and named != self._previous)
+                if is_gone:
+                    self.absent.append(f"{self._path} goes on with {named}, which is not here")
                 if is_gone or not (was_continued or named):
                     return self.lost(at_ns)
                 self._connections.clear()  # those that stand are told again

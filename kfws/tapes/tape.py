@@ -61,11 +61,12 @@ def _tape(path: Path) -> Tape:
     said = steps(Reader(path, damages=[]))
     first = next(said, None)
     header = first.event if first is not None else None
-    if not isinstance(header, Report) or header.name != "header":
+    if first is None or not isinstance(header, Report) or header.name != "header":
         raise OutputError(
             f"{path} is no tape: it does not begin with a header",
             hint="tapes are what `kfws subscribe … -o NAME.ndjson` writes",
         )
     following = next(said, None)
-    first_ns = header.received_ns if following is None else following.at_ns
+    # Of a file that goes on with others, connections stand behind the header that are older.
+    first_ns = header.received_ns if following is None else max(first.at_ns, following.at_ns)
     return Tape(path, header.fields, first_ns, path.stat().st_size)

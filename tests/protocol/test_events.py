@@ -298,3 +298,11 @@ def test_what_nobody_knows_is_reported_as_it_stands(own: dict[str, Any]) -> None
 def test_an_object_without_name_or_moment_is_no_event(own: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="no event"):
         restore(own)
+
+
+@pytest.mark.parametrize("delay_s", [1e300, -1.0])
+def test_a_wait_that_is_none_is_not_taken_for_a_redial(delay_s: float) -> None:
+    own = {"kfws": "notice", "at_ns": 1, "event": "redial", "message": "x", "delay_s": delay_s}
+    event = restore(own | {"failed": 1})
+    assert not isinstance(event, Redial)
+    assert describe(event) == own | {"failed": 1}

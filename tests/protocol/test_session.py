@@ -210,6 +210,7 @@ def test_a_challenge_that_stays_away_ends_the_session_after_ten_seconds() -> Non
     session.tick(NOW + 10_000_000_000, NOW)
     assert isinstance(session.verdict, Unreachable)
     assert session.next_at() is None
+    assert session.is_idle
 
 
 def test_giving_up_a_private_feed_is_signed_too() -> None:
@@ -853,6 +854,23 @@ def test_one_sided_empty_and_nonsensical_books_are_not_crossed(bids: Any, asks: 
     assert session.tick(NOW + 9 * SECOND, NOW) == []
 
 
+def test_many_books_are_looked_at_in_turn() -> None:
+    books = [Subscription("book", f"PF_{number:02}USD") for number in range(25)]
+    session = Session(books)
+    session.outgoing(NOW)
+    for each in books:
+        session.outgoing(NOW + SECOND)
+        crossed = full(1, ASKS, BIDS).replace(b"PF_XBTUSD", str(each.product).encode())
+        session.receive([ack(each), crossed], NOW)
+    found = [
+        event.product
+        for quarter in range(4, 40)
+        for event in session.tick(NOW + quarter * SECOND // 4, NOW)
+        if isinstance(event, Stale)
+    ]
+    assert sorted(str(each) for each in found) == [str(each.product) for each in books]
+
+
 def test_without_resync_nobody_looks_whether_a_book_is_crossed() -> None:
     session = active(BOOK, resync=False)
     session.receive([full(1, ASKS, BIDS), priced(2, "buy", 50.0, 1.0)], NOW)
@@ -1072,6 +1090,12 @@ class Conversation(RuleBasedStateMachine):
         assert list(self.session.states) == self.wanted
         states = {"queued", "waiting", "active", "refused", "left"}
         assert set(self.session.states.values()) <= states
+
+    @invariant()
+    def whoever_is_idle_has_nothing_to_ask_and_waits_for_nothing(self) -> None:
+        if self.session.is_idle:
+            assert self.session.next_at() is None
+            assert self.session.outgoing(self.now) == []
 
 
 Conversation.TestCase.settings = settings(max_examples=60, stateful_step_count=25)

@@ -210,3 +210,16 @@ def test_no_echoed_key_survives_redaction(key: str, ascii_only: bool) -> None:
     found = wire.redact(payload)
     assert len(found) == len(payload)
     assert set(json.loads(found)["api_key"]) == {"*"}
+
+
+@pytest.mark.parametrize("number", [b"9223372036854775808", b"-9223372036854775808", b"1e300"])
+def test_a_number_that_our_own_objects_could_not_tell_is_broken(number: bytes) -> None:
+    payload = b'{"feed":"trade","product_id":"PF_XBTUSD","seq":%b}' % number
+    assert wire.read_head(payload) == "seq is out of range"
+
+
+@pytest.mark.parametrize("time", [b"9223372036854775808", b"1e300", b"1e999"])
+def test_a_time_beyond_all_times_is_none(time: bytes) -> None:
+    head = wire.read_head(b'{"feed":"ticker","product_id":"PF_XBTUSD","time":%b}' % time)
+    assert isinstance(head, wire.Head)
+    assert head.time is None

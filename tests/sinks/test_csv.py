@@ -108,6 +108,52 @@ def test_own_events_are_not_written() -> None:
     assert Csv(feed="heartbeat").encode([opened]).count(b"\n") == 1
 
 
+# Whoever names the columns gets them in the patient way, which looks at each token by itself.
+def in_both_ways(feed: str, events: list[Data]) -> tuple[bytes, bytes]:
+    return Csv(feed=feed).encode(events), Csv(feed=feed, fields=csv_columns(feed)).encode(events)
+
+
+@pytest.mark.parametrize("feed", sorted(FEEDS))
+def test_the_quick_way_gives_what_the_patient_one_gives(feed: str) -> None:
+    events = [event for event in all_data() if event.feed == feed]
+    for batch in (events, events[-1:], [each for each in events if each.kind == "delta"]):
+        quick, patient = in_both_ways(feed, batch)
+        assert quick == patient
+
+
+_tokens = st.one_of(
+    st.sampled_from(["1.50", "-7E+3", "null", "true", '"null"', '""', "{}", "[]", '{"iv":1}']),
+    st.sampled_from(
+        ['"a,b"', '"\\u0022"', '"a\\"b"', '"[x]"', '"\\n"', '" "', '"ä"', "1 \n", " \r2"]
+    ),
+    st.text(max_size=4).map(lambda each: orjson.dumps(each).decode()),
+    st.integers().map(str),
+)
+_keys = st.sampled_from([*csv_columns("ticker"), "greeks", "new", "feed "])
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["delta", "delta", "delta", "snapshot"]),
+            st.lists(st.tuples(_keys, _tokens), max_size=6),
+        ),
+        max_size=4,
+    )
+)
+def test_whatever_a_message_says_both_ways_write_the_same(
+    said: list[tuple[str, list[tuple[str, str]]]],
+) -> None:
+    events = []
+    for kind, pairs in said:
+        name = "ticker" if kind == "delta" else "ticker_snapshot"
+        parts = [f'"feed":"{name}"', *(f'"{key}":{token}' for key, token in pairs)]
+        payload = f"{{{','.join(parts)}}}".encode()
+        events.append(Data(payload, AT_NS, "ticker", kind, None, None, None))  # type: ignore[arg-type]
+    quick, patient = in_both_ways("ticker", events)
+    assert quick == patient
+
+
 @given(note=st.text())
 def test_any_text_is_read_back_by_a_csv_reader(note: str) -> None:
     payload = orjson.dumps({"feed": "notifications_auth", "notifications": [{"note": note}]})

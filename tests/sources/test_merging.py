@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from kfws.errors import UsageError
-from kfws.protocol.events import Closed, Data, Event, Gap, Opened, Restart
+from kfws.protocol.events import Closed, Data, Event, Gap, Opened, Report, Restart
 from kfws.sources.merging import Merging
 from kfws.tapes.files import Reader
 from tests.tapes.taping import (
@@ -163,6 +163,18 @@ def test_tapes_that_overlap_by_number_alone_are_one_stream(tmp_path: Path) -> No
     assert gaps(found) == []
     assert not any(isinstance(event, Restart) for event in found)
     assert merging.copies == 10
+
+
+def test_a_file_that_is_gone_out_of_a_rotation_is_told(tmp_path: Path) -> None:
+    later = AT + 60 * SECOND_NS
+    end = Report(received_ns=AT + 2_000_000, name="continued", fields={})
+    first = tape(tmp_path / "a.1.ndjson", [header(), opened(), book(1), end])
+    third = tape(
+        tmp_path / "a.3.ndjson",
+        [header(later, continues="a.2.ndjson"), opened(), book(2, later)],
+    )
+    _, merging = merged(first, third)
+    assert merging.absent == [f"{third} goes on with a.2.ndjson, which is not here"]
 
 
 def test_a_killed_recorder_is_a_connection_that_ended(tmp_path: Path) -> None:

@@ -127,6 +127,36 @@ def test_a_pause_before_the_beginning_changes_nothing_but_the_beginning() -> Non
     assert pace.wait_s(AT, 3.0) == 0
 
 
+@pytest.mark.parametrize("where", ["first", "in the middle"])
+async def test_a_header_of_a_wrong_clock_does_not_hold_up_what_follows(
+    tmp_path: Path, where: str
+) -> None:
+    wrong_ns = AT + 10**17
+    before = [header(), opened(), book(1), book(2)] if where == "in the middle" else []
+    seqs = [3, 4, 5] if before else [1, 2, 3, 4, 5]
+    head: list[Event] = [*before, header(wrong_ns), opened(wrong_ns + 1, 2)]
+    path = tape(tmp_path / "a.ndjson", [*head, *map(book, seqs)])
+    replay = Replay(
+        tapes_in([str(path)]), pace=Pace(1.0), to_ns=AT + SECOND_NS, say=lambda code, what: None
+    )
+    events = [event async for batch in replay.events() for event in batch]
+    assert numbers(events) == [1, 2, 3, 4, 5]
+    assert replay.now_ns() == AT + 5_000_000
+
+
+async def test_a_file_that_is_gone_out_of_a_rotation_is_told(tmp_path: Path) -> None:
+    later = AT + 60 * SECOND_NS
+    end = Report(received_ns=AT + 2_000_000, name="continued", fields={})
+    tape(tmp_path / "a.1.ndjson", [header(), opened(), book(1), end])
+    third = tape(
+        tmp_path / "a.3.ndjson",
+        [header(later, continues="a.2.ndjson"), opened(), book(2, later)],
+    )
+    told: list[tuple[str, str]] = []
+    await played(tmp_path, say=lambda code, what: told.append((code, what)))
+    assert told == [("absent", f"{third} goes on with a.2.ndjson, which is not here")]
+
+
 # Events
 
 

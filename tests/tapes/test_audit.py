@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from kfws.protocol.events import Cause, Data, Event, Gap, Report, Restart
 from kfws.tapes.audit import Audit, Stream
+from kfws.tapes.files import first_ns
 from tests.frames_of import frames
 from tests.tapes.taping import (
     AT,
@@ -234,6 +235,18 @@ def test_tapes_that_overlap_by_number_alone_do_not_begin_anew(tmp_path: Path) ->
     stream = only(audit(first, second))
     assert (stream.restarts, stream.duplicates, stream.missing) == (0, 10, 0)
     assert stream.verdict == "complete"
+
+
+def test_a_header_of_a_wrong_clock_does_not_hold_up_time(tmp_path: Path) -> None:
+    wrong_ns = AT + 10**17
+    head = [header(wrong_ns), opened(wrong_ns + 1), subscribed(wrong_ns + 2, "book", "PF_A")]
+    wrong = tape(tmp_path / "a.ndjson", [*head, *map(book, range(1, 31)), totals(AT + SECOND_NS)])
+    whole = tape(tmp_path / "b.ndjson", run(*map(book, range(1, 31))))
+    assert first_ns(wrong) == AT + 1_000_000
+    found = audit(whole, wrong)
+    assert [tape.recording for tape in found.tapes] == [1, 2]  # side by side
+    assert found.tapes[1].last_ns == AT + SECOND_NS
+    assert {each.verdict for each in found.streams} == {"complete"}
 
 
 def test_trades_that_a_snapshot_lists_are_healed(tmp_path: Path) -> None:

@@ -32,9 +32,16 @@ auth = typer.Typer(
     rich_markup_mode="rich",
 )
 
+_KEY = "The key"
+
 Kept = Annotated[
     str,
-    typer.Option("--profile", metavar="NAME", help="Of several keys that are kept, this one."),
+    typer.Option(
+        "--profile",
+        metavar="NAME",
+        help="Of several keys that are kept, this one.",
+        rich_help_panel=_KEY,
+    ),
 ]
 
 
@@ -43,7 +50,10 @@ def login(
     context: typer.Context,
     profile: Kept = "default",
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the key that the profile holds.")
+        bool,
+        typer.Option(
+            "--overwrite", help="Replace the key that the profile holds.", rich_help_panel=_KEY
+        ),
     ] = False,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,

@@ -30,13 +30,18 @@ _Out = Annotated[
         "-o",
         "--output",
         metavar="OUT",
-        help="The tape to write: .ndjson, or with .gz or .zst behind.",
+        help="The tape to write: .ndjson, or with .gz or .zst behind. (required)",
+        rich_help_panel=options.OUTPUT,
         show_default=False,
     ),
 ]
 _Strict = Annotated[
     bool,
-    typer.Option("--strict", help="Status 7 when messages are missing on all tapes or left out."),
+    typer.Option(
+        "--strict",
+        help="Status 7 when messages are missing on all tapes or left out.",
+        rich_help_panel=options.OUTPUT,
+    ),
 ]
 
 
@@ -92,6 +97,8 @@ def merge(
     if damages or merging.broken:
         what = f"{len(damages)} damaged frames, {merging.broken} broken lines"
         talk.say("warning", "damage", f"not all could be read: {what}; kfws verify says where")
+    for sentence in merging.absent:
+        talk.say("warning", "absent", sentence)
     left_out = merging.left_out
     if left_out:
         feeds = ", ".join(f"{count:,} of {feed}" for feed, count in sorted(left_out.items()))

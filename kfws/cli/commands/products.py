@@ -38,7 +38,7 @@ def products(
         typer.Option(
             "--type",
             metavar="TYPE",
-            help="Of this type alone, e.g. flexible_futures or 'futures*'.",
+            help="Of this type alone, e.g. flexible_futures or 'futures*'. (default: all)",
             rich_help_panel=options.SELECT,
         ),
     ] = None,

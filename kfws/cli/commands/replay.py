@@ -41,20 +41,26 @@ From = Annotated[
     typer.Option(
         "--from",
         metavar="TIME",
-        help="Begin there: 10m (from the start), 16:30, 2026-11-24T16:30 (UTC), epoch.",
+        help="Begin there: 10m (from the start), 16:30, 2026-11-24T16:30 (UTC), epoch. "
+        "(default: the beginning)",
         rich_help_panel=_PLAY,
     ),
 ]
 To = Annotated[
     str | None,
-    typer.Option("--to", metavar="TIME", help="End there.", rich_help_panel=_PLAY),
+    typer.Option(
+        "--to",
+        metavar="TIME",
+        help="End there: 20m, 16:45, as with --from. (default: the end)",
+        rich_help_panel=_PLAY,
+    ),
 ]
 Feed = Annotated[
     str | None,
     typer.Option(
         "--feed",
         metavar="FEED[,FEED…]",
-        help="Just these feeds.",
+        help="Just these feeds. (default: all)",
         rich_help_panel=_PLAY,
         autocompletion=feed_names,
     ),
@@ -64,7 +70,7 @@ Product = Annotated[
     typer.Option(
         "--product",
         metavar="PRODUCT",
-        help="Just these products (repeatable).",
+        help="Just these products (repeatable). (default: all)",
         rich_help_panel=_PLAY,
     ),
 ]
@@ -270,7 +276,7 @@ def _check_end(tapes: Sequence[Tape], typed: str, from_ns: int, start_ns: int) -
 
 def _header(plan: Plan, tapes: Sequence[Tape], env: Env) -> dict[str, Any]:
     """What a tape that is written says of itself: where it comes from, as the played ones do."""
-    from kfws.cli.commands.subscribe import header_of
+    from kfws.cli.outlets import header_of
 
     header = header_of(plan, env)
     first = tapes[0].header
@@ -290,7 +296,7 @@ async def _run(plan: Plan, source: Replay, header: dict[str, Any], env: Env, tal
     import asyncio
     from contextlib import AsyncExitStack
 
-    from kfws.cli.commands.subscribe import open_outlets
+    from kfws.cli.outlets import open_outlets
     from kfws.cli.products_list import open_list
     from kfws.cli.stream import Run
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["request"]
 
 API = "/derivatives/api/v3/"
+_CALL = "The call"
 
 
 class Method(StrEnum):
@@ -70,8 +71,9 @@ def request(
         typer.Option(
             "--query",
             metavar="KEY=VALUE",
-            help="A parameter behind the ? of the path (repeatable).",
+            help="A parameter behind the ? of the path (repeatable). (default: none)",
             show_default=False,
+            rich_help_panel=_CALL,
         ),
     ] = None,
     field: Annotated[
@@ -80,18 +82,28 @@ def request(
             "--field",
             metavar="KEY=VALUE",
             help="A field of the form that POST sends; with PUT and DELETE a parameter "
-            "(repeatable).",
+            "(repeatable). (default: none)",
             show_default=False,
+            rich_help_panel=_CALL,
         ),
     ] = None,
     yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Send POST, PUT and DELETE without asking.")
+        bool,
+        typer.Option(
+            "--yes", "-y", help="Send POST, PUT and DELETE without asking.", rich_help_panel=_CALL
+        ),
     ] = False,
     auth: Annotated[
-        bool, typer.Option("--auth/--no-auth", help="Sign, if there is an API key.")
+        bool,
+        typer.Option(
+            "--auth/--no-auth", help="Sign, if there is an API key.", rich_help_panel=_CALL
+        ),
     ] = True,
     timeout: Annotated[
-        str, typer.Option("--timeout", metavar="TIME", help="Give up after this time.")
+        str,
+        typer.Option(
+            "--timeout", metavar="TIME", help="Give up after this time.", rich_help_panel=_CALL
+        ),
     ] = "10s",
     format: Annotated[
         Format,
@@ -100,6 +112,7 @@ def request(
             "--format",
             help="json: indented; ndjson: on one line; raw: every byte as it came; "
             "auto: json on a terminal, ndjson in a pipe.",
+            rich_help_panel=options.OUTPUT,
         ),
     ] = Format.auto,
     env: options.EnvOption = None,

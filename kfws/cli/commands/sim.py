@@ -19,12 +19,36 @@ if TYPE_CHECKING:
 
 __all__ = ["sim"]
 
+_SERVER = "The server"
+_MARKET = "The market"
+_FAULTS = "Faults"
+
 
 def sim(
     context: typer.Context,
-    host: Annotated[str, typer.Option("--host", help="Address to listen at.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any free port.")] = 8765,
-    seed: Annotated[int, typer.Option("--seed", help="Same seed, same market.")] = 1,
+    host: Annotated[
+        str,
+        typer.Option(
+            "--host", metavar="HOST", help="Address to listen at.", rich_help_panel=_SERVER
+        ),
+    ] = "127.0.0.1",
+    port: Annotated[
+        int,
+        typer.Option(
+            "--port",
+            metavar="PORT",
+            min=0,
+            max=65535,
+            help="Port to listen at; 0: any free one.",
+            rich_help_panel=_SERVER,
+        ),
+    ] = 8765,
+    seed: Annotated[
+        int,
+        typer.Option(
+            "--seed", metavar="N", help="Same seed, same market.", rich_help_panel=_MARKET
+        ),
+    ] = 1,
     start_time: Annotated[
         str | None,
         typer.Option(
@@ -32,6 +56,7 @@ def sim(
             metavar="TIME",
             help="The market's first moment, ISO 8601 (UTC) or epoch ms. (default: now)",
             show_default=False,
+            rich_help_panel=_MARKET,
         ),
     ] = None,
     rate: Annotated[
@@ -43,6 +68,7 @@ def sim(
             metavar="N",
             help="Book deltas a second for each product. (default: like the market's)",
             show_default=False,
+            rich_help_panel=_MARKET,
         ),
     ] = None,
     products: Annotated[
@@ -54,35 +80,56 @@ def sim(
             metavar="N",
             help="How many products. (default: those of the kept list)",
             show_default=False,
+            rich_help_panel=_MARKET,
         ),
     ] = None,
     tls_cert: Annotated[
-        str | None, typer.Option("--tls-cert", metavar="FILE", help="Certificate chain (PEM).")
+        str | None,
+        typer.Option(
+            "--tls-cert",
+            metavar="FILE",
+            help="Certificate chain (PEM). (default: no TLS)",
+            rich_help_panel=_SERVER,
+        ),
     ] = None,
     tls_key: Annotated[
-        str | None, typer.Option("--tls-key", metavar="FILE", help="Its private key (PEM).")
+        str | None,
+        typer.Option(
+            "--tls-key",
+            metavar="FILE",
+            help="Its private key (PEM). (default: no TLS)",
+            rich_help_panel=_SERVER,
+        ),
     ] = None,
     rest_port: Annotated[
         int | None,
         typer.Option(
             "--rest-port",
+            metavar="PORT",
             min=0,
             max=65535,
             help="Answer the whole of REST there, orders too; 0: any free port. (default: what "
             "is public alone, on --port)",
             show_default=False,
+            rich_help_panel=_SERVER,
         ),
     ] = None,
     compression: Annotated[
-        bool, typer.Option("--compression", help="Take permessage-deflate where it is offered.")
+        bool,
+        typer.Option(
+            "--compression",
+            help="Take permessage-deflate where it is offered.",
+            rich_help_panel=_SERVER,
+        ),
     ] = False,
     fault: Annotated[
         list[str] | None,
         typer.Option(
             "--fault",
             metavar="SPEC",
-            help="Break something (repeatable), as listed above.",
+            help="Break something (repeatable), as listed above. (default: none)",
             show_default=False,
+            rich_help_panel=_FAULTS,
         ),
     ] = None,
     ledger: Annotated[
@@ -90,7 +137,9 @@ def sim(
         typer.Option(
             "--ledger",
             metavar="PATH",
-            help="Write what was sent on which connection, and what was not, line by line.",
+            help="Write what was sent on which connection, and what was not, line by line. "
+            "(default: nowhere)",
+            rich_help_panel=_FAULTS,
         ),
     ] = None,
     tape: Annotated[
@@ -98,14 +147,21 @@ def sim(
         typer.Option(
             "--tape",
             metavar="TAPE",
-            help="Play what was recorded instead of a market (repeatable; folders, globs).",
+            help="Play what was recorded instead of a market (repeatable; folders, globs). "
+            "(default: none)",
             show_default=False,
+            rich_help_panel=_MARKET,
         ),
     ] = None,
     tape_speed: Annotated[
         float,
         typer.Option(
-            "--tape-speed", min=0.001, max=10_000, metavar="N", help="N times as fast as recorded."
+            "--tape-speed",
+            min=0.001,
+            max=10_000,
+            metavar="N",
+            help="N times as fast as recorded.",
+            rich_help_panel=_MARKET,
         ),
     ] = 1.0,
     verbose: options.Verbose = False,

@@ -23,12 +23,19 @@ GAPS_SHOWN = 20
 
 _Strict = Annotated[
     bool,
-    typer.Option("--strict", help="Status 7 also for duplicates, a torn tail, no clean end."),
+    typer.Option(
+        "--strict",
+        help="Status 7 also for duplicates, a torn tail, no clean end.",
+        rich_help_panel=options.OUTPUT,
+    ),
 ]
 _Format = Annotated[
     Format,
     typer.Option(
-        "-f", "--format", help="table, json, ndjson (all in one line); auto: table on a terminal."
+        "-f",
+        "--format",
+        help="table, json, ndjson (all in one line); auto: table on a terminal.",
+        rich_help_panel=options.OUTPUT,
     ),
 ]
 
@@ -182,7 +189,8 @@ def _gap_lines(streams: Sequence[Stream]) -> Iterator[str]:
     found.sort(key=lambda each: each[:2])
     several = _are_several(streams)
     for _, _, recording, gap in found[:GAPS_SHOWN]:
-        yield f"recording {recording}: {gap_in_words(gap)}" if several else gap_in_words(gap)
+        words = _shown(gap_in_words(gap))
+        yield f"recording {recording}: {words}" if several else words
     more = sum(stream.gaps_more for stream in streams) + len(found[GAPS_SHOWN:])
     if more:
         yield f"… and {_count(more, 'gap')} more; -f json lists them"
