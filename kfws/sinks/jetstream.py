@@ -168,7 +168,7 @@ class JetStreamOutlet:
     def keep(self, snapshots: Sequence[Data]) -> None:
         """Snapshots of books for who begins to read in the middle; none while the server is away,
         since the messages that follow them are not there either."""
-        if not self._is_spooling and self._fault is None:
+        if not (self._is_spooling or self._is_closed) and self._fault is None:
             self._put([_Kept(each) for each in snapshots])
 
     def _put(self, events: Sequence[Event]) -> None:

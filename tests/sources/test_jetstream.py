@@ -14,7 +14,7 @@ import nats
 import pytest
 
 from kfws.errors import InUse, OutputError, Unreachable
-from kfws.protocol.events import Closed, Data, Event, Gap, Opened, Redial, Tick
+from kfws.protocol.events import Closed, Data, Event, Gap, Opened, Redial, Restart, Tick
 from kfws.protocol.visible import Books
 from kfws.sources.jetstream import FromJetStream
 from kfws.tapes.jetstream import Door, open_stream
@@ -318,6 +318,28 @@ async def test_a_reader_that_lost_its_server_keeps_its_books(server: NatsServer)
         books.apply(event)
     assert any(isinstance(each, Redial) for each in one.came)
     assert (books.of["PF_XBTUSD"].book.seq, books.of["PF_XBTUSD"].book.stale) == (4, False)
+
+
+async def test_a_book_outlives_that_the_venue_counts_anew(server: NatsServer) -> None:
+    await publish(server, deltas(5_000))
+    await keep(server, 5_000)
+    books = Books(1, {})
+    async with reading(server) as one:
+        await one.begin()
+        await publish(server, deltas(5_001))
+        await one.until(5_001)
+        snapshot = await keep(server, 7)  # under another subject it is nothing to who reads on
+        snapshot.venue_ms = 9_000
+        snapshot.payload = snapshot.payload.replace(b'"timestamp":7', b'"timestamp":9000')
+        following = deltas(8)
+        following[0].venue_ms = 9_001
+        following[0].payload = following[0].payload.replace(b'"timestamp":8', b'"timestamp":9001')
+        await publish(server, [snapshot, *following])
+        await one.until(8)
+    for event in one.came:
+        books.apply(event)
+    assert [each.seq for each in one.came if isinstance(each, Restart)] == [7]
+    assert (books.of["PF_XBTUSD"].book.seq, books.of["PF_XBTUSD"].book.stale) == (8, False)
 
 
 async def test_with_since_all_messages_come_and_the_snapshot_where_it_belongs(
