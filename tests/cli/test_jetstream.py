@@ -224,6 +224,24 @@ def test_a_book_that_is_read_from_now_is_whole_and_the_venues_own(
     assert lines == [direct(tape, int(line["seq"])) | cut(line) for line in lines]
 
 
+def test_snapshots_that_the_venue_does_not_give_are_asked_for_again(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    with beside(lambda: serve(SimOptions(faults=["refuse=503:conn=2"]))) as venue:
+        recorder = program.start(
+            *(*READ, "--url", venue.url, "-o", server.address, "--snapshots-every", "1s"),
+            *("--spool", str(tmp_path / "spool"), "-v", "--log-format", "json"),
+        )
+        try:
+            wait_for_stream(server, 2)  # one from the beginning
+        finally:
+            err, _ = program.end(recorder, signal.SIGTERM)
+    told = [json.loads(line) for line in err.splitlines()]
+    [said] = [each for each in told if each["code"] == "snapshots"]
+    assert said["message"].startswith("no fresh snapshots for the stream: ")
+    assert said["hint"] == "again in 1 s"
+
+
 def direct(tape: Path, seq: int) -> dict[str, Any]:
     """The whole book as the venue itself told the recorder of it, at a number."""
     book = Book()
