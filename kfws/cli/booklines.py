@@ -13,7 +13,7 @@ import msgspec
 
 from kfws.cli.plan import Look
 from kfws.protocol.book import EXACT, Level, number_of, plain
-from kfws.protocol.events import Data, Event
+from kfws.protocol.events import Data, Event, Tick
 from kfws.protocol.visible import Books, Visible
 
 __all__ = ["BookLines"]
@@ -27,24 +27,32 @@ _quoted = msgspec.json.encode
 class BookLines:
     """Fed with the events of a run, once and in order."""
 
-    def __init__(self, look: Look) -> None:
+    def __init__(self, look: Look, *, is_catching_up: bool = False) -> None:
         self.every_s = look.every_s
         """How often samples are wanted; None: every change is told at once."""
+        self._is_catching_up = is_catching_up
+        """Whether what comes is of the past, until the first Tick: nothing is told of it but how
+        the books stand in the end."""
         self._books = Books(look.depth or DEPTH, look.steps)
 
     def fold(self, events: Sequence[Event]) -> list[Event]:
         """The batch with lines in place of the messages of books."""
         told: list[Event] = []
         for event in events:
+            if self._is_catching_up and isinstance(event, Tick):
+                self._is_catching_up = False
+                told += self.sample()
             products = self._books.apply(event)
             if type(event) is not Data or not products:
                 told.append(event)
-            for product in products if self.every_s is None else ():
+            for product in products if self.every_s is None and not self._is_catching_up else ():
                 told += self._news(product, getattr(event, "received_ns", 0))
         return told
 
     def sample(self) -> list[Event]:
         """What changed since the last sample: a line per product."""
+        if self._is_catching_up:
+            return []
         return [line for product in self._books.of for line in self._news(product, 0)]
 
     def _news(self, product: str, at_ns: int) -> Iterator[Data]:

@@ -18,6 +18,8 @@ from kfws.tapes.subjects import Address
 __all__ = ["JetStream", "Shard", "TypedJetStream", "check_jetstream", "share", "venue_name"]
 
 LEAST_SPOOL = 1_000_000
+# A reader that begins now folds what came since: of a busy book 300,000 messages at most.
+SNAPSHOTS_EVERY_S = 600.0
 
 
 class Shard(NamedTuple):
@@ -35,6 +37,7 @@ class TypedJetStream(msgspec.Struct, frozen=True, kw_only=True):
     recorder: str | None = None
     stream_config: str | None = None
     publish_private: bool = False
+    snapshots_every: str | None = None
     creds: str | None = None
     source: str | None = None
     since: str | None = None
@@ -53,6 +56,8 @@ class JetStream(msgspec.Struct, frozen=True, kw_only=True):
     """None: the name of the machine."""
     stream_config: str | None = None
     """The text of that file."""
+    snapshots_every_s: float | None = SNAPSHOTS_EVERY_S
+    """None: never."""
     creds: str | None = None
     source: Address | None = None
     since_s: float | None = None
@@ -84,6 +89,7 @@ def check_jetstream(
         spool_bytes=spool_bytes,
         recorder=_name("--recorder", typed.recorder),
         stream_config=_text(typed.stream_config, read_text),
+        snapshots_every_s=_snapshots_every(typed.snapshots_every),
         creds=typed.creds,
         source=_source(typed),
         since_s=duration_s(typed.since) if typed.since is not None else None,
@@ -98,6 +104,7 @@ def _check_for_outputs(typed: TypedJetStream, addresses: Sequence[Address]) -> N
         "--spool": typed.spool,
         "--recorder": typed.recorder,
         "--stream-config": typed.stream_config,
+        "--snapshots-every": typed.snapshots_every,
     }
     for option, value in options.items():
         if value is not None and not addresses:
@@ -106,6 +113,20 @@ def _check_for_outputs(typed: TypedJetStream, addresses: Sequence[Address]) -> N
         raise UsageError("two streams cannot share a --spool", hint="leave it away")
     if typed.creds is not None and not addresses and typed.source is None:
         raise UsageError("--nats-creds is for a JetStream", hint="add -o nats://HOST/STREAM")
+
+
+def _snapshots_every(typed: str | None) -> float | None:
+    if typed is None:
+        return SNAPSHOTS_EVERY_S
+    if typed == "never":
+        return None
+    try:
+        every_s = duration_s(typed)
+    except UsageError as exc:
+        raise UsageError(f"--snapshots-every: {exc.message}", hint="e.g. 10m, or never") from exc
+    if every_s < 1:
+        raise UsageError(f"--snapshots-every {typed} is too often", hint="1s or more, e.g. 10m")
+    return every_s
 
 
 def _source(typed: TypedJetStream) -> Address | None:

@@ -57,6 +57,7 @@ __all__ = [
     "ShardOption",
     "Since",
     "Snapshots",
+    "SnapshotsEvery",
     "Sort",
     "SourceOption",
     "Spool",
@@ -337,7 +338,8 @@ OnDiskFullOption = Annotated[
     OnDiskFull,
     typer.Option(
         "--on-disk-full",
-        help="End with status 8, or wait for room; what is lost meanwhile is named on the tape.",
+        help="End with status 8, or wait for room, for --spool too; what a tape loses meanwhile is "
+        "named on it.",
         rich_help_panel=_FILES,
     ),
 ]
@@ -554,6 +556,17 @@ SpoolSize = Annotated[
         metavar="SIZE",
         help="How much may wait there; then the run ends.",
         rich_help_panel=_STREAM,
+    ),
+]
+SnapshotsEvery = Annotated[
+    str | None,
+    typer.Option(
+        "--snapshots-every",
+        metavar="TIME",
+        help="How often a short connection of its own asks for fresh snapshots of books, for those "
+        "who begin to read later; or never. (default: 10m)",
+        rich_help_panel=_STREAM,
+        show_default=False,
     ),
 ]
 Recorder = Annotated[

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from kfws.cli.choices import Format
+from kfws.cli.choices import Format, OnDiskFull
 from kfws.cli.env import Env
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ def _into_stream(address: Address, plan: Plan, env: Env, talk: Talk) -> Outlet:
         talk.say,
         full_bytes=plan.buffer_bytes,
         patient=typed.spool is not None,
+        waits=plan.on_disk_full == OnDiskFull.wait,
         config=read_config(typed.stream_config) if typed.stream_config is not None else None,
     )
 

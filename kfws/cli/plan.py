@@ -493,7 +493,8 @@ def _outputs(typed: Typed, feeds: Sequence[str], is_terminal: bool) -> tuple[Out
 
 
 def _elsewhere(path: str, typed: Typed) -> Output:
-    if typed.jetstream is None or not is_jetstream(path):
+    # What `kfws book` says of a book is no message that a stream is to hold.
+    if typed.jetstream is None or typed.look is not None or not is_jetstream(path):
         return _file(path, rotates=typed.rotate is not None)
     Address.of(path)  # checked here, and quoted without a password
     if typed.where is not None:

@@ -158,7 +158,9 @@ class Run:
         wanted = plan.count is not None or plan.until is not None or plan.where is not None
         if plan.look is None or (len(self._drawn) == len(self._outlets) and not wanted):
             return None
-        return BookLines(plan.look)
+        stream = plan.jetstream
+        from_now = stream.source is not None and stream.since_s is None and stream.from_seq is None
+        return BookLines(plan.look, is_catching_up=from_now)
 
     @property
     def refused(self) -> list[Refused]:

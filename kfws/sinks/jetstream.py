@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from kfws.errors import KfwsError, OutputError, UsageError
+from kfws.errors import DiskFull, KfwsError, OutputError, UsageError
 from kfws.protocol.events import Closed, Data, Event, Opened, describe, restore
 from kfws.sinks.spool import Spool
 from kfws.tapes.jetstream import (
@@ -37,6 +37,8 @@ __all__ = ["JetStreamOutlet", "read_config"]
 IN_FLIGHT = 4_000
 # An acknowledgement that did not come for so long does not come.
 PATIENCE_S = 10.0
+# So many events go into the spool at once: no more is tried in vain when there is no room.
+PUT_MOST = 4_000
 REDIAL_S = 1.0
 
 Say = Callable[..., None]
@@ -54,10 +56,19 @@ class _Waiting(NamedTuple):
     since: float
 
 
+class _Kept(Event):
+    """A book's snapshot once more, where readers look for the last one. Nothing is lost with it:
+    it is neither counted nor spooled."""
+
+    data: Data
+
+
 class JetStreamOutlet:
     """A JetStream as an output of a run: see ``cli/outlet.py``'s Outlet.
 
-    ``open`` first; raises Unreachable where the server is away, unless ``patient``.
+    ``open`` first; raises Unreachable where the server is away, unless ``patient``. ``waits``:
+    when the spool has no room what comes stays in memory, and beyond ``full_bytes`` is not taken,
+    until there is room; else the run ends.
     """
 
     is_gone = False
@@ -73,6 +84,7 @@ class JetStreamOutlet:
         *,
         full_bytes: int,
         patient: bool = False,
+        waits: bool = False,
         config: dict[str, Any] | None = None,
     ) -> None:
         self.name = door.address.text
@@ -82,6 +94,9 @@ class JetStreamOutlet:
         self._say = say
         self._full_bytes = full_bytes
         self._patient = patient
+        self._waits = waits
+        self._wants_room = False
+        """Whether the spool took not all of the queue."""
         self._config = config
         self._loop = asyncio.get_running_loop()
         self._open_connections: set[int] = set()
@@ -142,10 +157,23 @@ class JetStreamOutlet:
         wanted = [each for each in events if self._wants(each)]
         if not wanted:
             return
-        self._queue += wanted
-        self._queued_bytes += sum(map(_weight, wanted))
+        self._put(wanted)
+        if self._wants_room:
+            return  # ``sync`` looks for room now and then
         if self._is_spooling:
             self._to_spool()
+        else:
+            self.keep([each for each in wanted if type(each) is Data and _is_snapshot(each)])
+
+    def keep(self, snapshots: Sequence[Data]) -> None:
+        """Snapshots of books for who begins to read in the middle; none while the server is away,
+        since the messages that follow them are not there either."""
+        if not (self._is_spooling or self._is_closed) and self._fault is None:
+            self._put([_Kept(each) for each in snapshots])
+
+    def _put(self, events: Sequence[Event]) -> None:
+        self._queue += events
+        self._queued_bytes += sum(map(_weight, events))
         self._news.set()
 
     def _wants(self, event: Event) -> bool:
@@ -160,7 +188,12 @@ class JetStreamOutlet:
     def sync(self, now_ns: int) -> None:
         if self._fault is not None:
             raise self._fault
-        self._spool.sync(now_ns)
+        try:
+            if self._wants_room:
+                self._to_spool()
+            self._spool.sync(now_ns)
+        except DiskFull as exc:
+            self._wait_for_room(exc)
 
     async def drain(self) -> None:
         while self.is_full and self._fault is None:
@@ -188,9 +221,11 @@ class JetStreamOutlet:
             self._lose("the run is over")  # nats-py may swallow that it is cancelled
             self._task.cancel()
         try:
-            if self._fault is None:
-                self._to_spool()
-                self._window.clear()
+            self._waits = False  # what finds no place now is lost, and counted
+            if self._fault is not None:
+                raise self._fault
+            self._to_spool()
+            self._window.clear()
         finally:
             self._say_totals()
             self._spool.close()
@@ -304,10 +339,45 @@ class JetStreamOutlet:
     def _to_spool(self) -> None:
         """What comes, and unless it is there already, what is on its way."""
         held = [] if self._is_spooling else [each.event for each in self._window.values()]
-        self._spool.put([*held, *self._queue])
+        events = [each for each in (*held, *self._queue) if not isinstance(each, _Kept)]
         self._is_spooling = True
-        self._queue.clear()
-        self._queued_bytes = 0
+        self._queue = deque(events)
+        self._queued_bytes = sum(map(_weight, events))
+        try:
+            while self._queue:
+                put = [*itertools.islice(self._queue, PUT_MOST)]
+                self._spool.put(put)
+                self._forget(len(put))
+        except OutputError as exc:
+            self._forget(len(put) - len(self._spool.unwritten))
+            if not isinstance(exc, DiskFull):
+                self._fault = exc
+                raise
+            self._wait_for_room(exc)
+        else:
+            self._say_room()
+
+    def _forget(self, count: int) -> None:
+        """So many of the queue are in the spool."""
+        for _ in range(count):
+            self._queued_bytes -= _weight(self._queue.popleft())
+
+    def _wait_for_room(self, error: DiskFull) -> None:
+        """Raises the error where nothing is to be waited for."""
+        if not self._waits:
+            self._fault = error
+            raise error
+        if not self._wants_room:
+            what = f"{error.message}; waiting for room (--on-disk-full wait)"
+            self._say("warning", "disk-full", what)
+        self._wants_room = True
+
+    def _say_room(self) -> None:
+        if self._wants_room:
+            self._wants_room = False
+            what = f"there is room again: {self._spool.path}; nothing was lost"
+            self._say("warning", "room", what)
+        self._room.set()
 
     def _tell_away(self, why: str) -> None:
         self._is_away = True
@@ -338,7 +408,7 @@ class JetStreamOutlet:
             await self._until_acknowledged()
             self._spool.published(position)
         self._is_spooling = False
-        self._room.set()
+        self._say_room()  # what found none goes out from here
 
     async def _publish_queue(self, client: Client, inbox: str) -> None:
         while True:
@@ -352,6 +422,8 @@ class JetStreamOutlet:
         if type(event) is Data:
             one = len(self._open_connections) == 1
             return self._names.file(event, next(iter(self._open_connections)) if one else None)
+        if isinstance(event, _Kept):
+            return self._names.file_kept(event.data)
         own = describe(event) or {}
         return self._names.file_own(orjson.dumps(own), own.get("at_ns", 0))
 
@@ -372,7 +444,8 @@ class JetStreamOutlet:
             if not self.is_full:
                 self._room.set()
         if not is_small:
-            self._set_aside(event, len(filed.payload), client.max_payload)
+            if not isinstance(event, _Kept):
+                self._set_aside(event, len(filed.payload), client.max_payload)
             return
         self.published += type(event) is Data
         await client.publish(filed.subject, filed.payload, f"{inbox}.{number}", filed.headers)
@@ -472,7 +545,13 @@ def _mark(name: str) -> tuple[int | None, int]:
 
 
 def _weight(event: Event) -> int:
+    if isinstance(event, _Kept):
+        event = event.data
     return len(event.payload) if type(event) is Data else 0
+
+
+def _is_snapshot(data: Data) -> bool:
+    return data.feed == "book" and data.kind == "snapshot" and data.seq is not None
 
 
 def _weight_of(filed: Filed) -> int:

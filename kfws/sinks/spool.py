@@ -34,6 +34,9 @@ class Spool:
         """Up to where all is published."""
         self.messages = 0
         """How many were put here in this run."""
+        self.unwritten: list[Event] = []
+        """After a failure: those of the events handed in that are not here."""
+        self._is_open = False
 
     def open(self) -> None:
         """Opens and locks it; what an earlier run left stays, and is there to be published."""
@@ -42,6 +45,7 @@ class Spool:
         except OSError as exc:
             raise OutputError(f"cannot make the folder {self.path.parent}: {exc.strerror}") from exc
         self._sink.open()
+        self._is_open = True
 
     @property
     def is_empty(self) -> bool:
@@ -49,10 +53,14 @@ class Spool:
         return self._position >= self._sink.size
 
     def put(self, events: Sequence[Event]) -> None:
-        """Appends messages and the stream's own events, in their order."""
+        """Appends messages and the stream's own events, in their order, each of which makes a
+        line. After a failure it may be tried again with what is ``unwritten``."""
+        self.unwritten = [*events]
         text = self._ndjson.encode(events)
         if not text:
             return
+        if not self._is_open:
+            self._reopen()
         if self._sink.size == 0:
             header = Report(received_ns=time.time_ns(), name="header", fields={"spool": True})
             text = self._ndjson.encode([header]) + text
@@ -61,8 +69,23 @@ class Spool:
                 f"the spool {self.path} is full ({self._most_bytes:,} bytes)",
                 hint="bring the server back, or give it more with --spool-size",
             )
-        self._sink.write(text, 0)
-        self.messages += sum([type(each) is Data for each in events])
+        try:
+            self._sink.write(text, 0)
+            self.unwritten = []
+        except OutputError:
+            self._is_open = False
+            lost = min(self._sink.lines_lost, len(events))
+            self.unwritten = [*events[len(events) - lost :]]
+            raise
+        finally:
+            kept = events[: len(events) - len(self.unwritten)]
+            self.messages += sum([type(each) is Data for each in kept])
+
+    def _reopen(self) -> None:
+        """A file that could not be written is closed; it ends with a whole line."""
+        self._sink = FileSink(self.path, tape=True)
+        self._sink.open()
+        self._is_open = True
 
     def next(self) -> tuple[list[Data | bytes], int]:
         """What is to be published next, messages and own events (as JSON) that are to be found
@@ -87,11 +110,17 @@ class Spool:
             self._sink.close()
             self._sink = FileSink(self.path, overwrite=True)
             self._sink.open()
+            self._is_open = True
             self._position = 0
 
     def sync(self, now_ns: int) -> None:
         """Forces it to the disk."""
-        self._sink.sync(now_ns)
+        try:
+            if self._is_open:
+                self._sink.sync(now_ns)
+        except OutputError:
+            self._is_open = False
+            raise
 
     def close(self) -> None:
         """Closes it; an empty one is removed."""

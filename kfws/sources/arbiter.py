@@ -93,6 +93,10 @@ class _Numbered:
         last_ms = None if self.last is None else self.last.venue_ms
         return None if venue_ms is None or last_ms is None else venue_ms - last_ms
 
+    def is_past(self, venue_ms: int | None) -> bool:
+        """Whether a message is clearly later than all that was passed on."""
+        return (self.age_ms(venue_ms) or 0) > NEWER_MS
+
 
 class _Led:
     """A stream without numbers."""
@@ -242,8 +246,7 @@ class Arbiter:
             if stream.held or stream.snapshot is not None:
                 self._release(stream, out)
         elif seq < stream.next:
-            later_ms = stream.age_ms(data.venue_ms)
-            if later_ms is not None and later_ms > NEWER_MS:
+            if stream.is_past(data.venue_ms):
                 # No copy of anything: its time is past that of all that the old count gave.
                 self._begin_anew(
                     key,
@@ -276,6 +279,11 @@ class Arbiter:
         elif stream.stale_ns is not None and newest == stream.next - 1:
             self._end_stale(key, stream, data, out)
             out.append(data)
+        elif newest is not None and newest < stream.next - 1 and stream.is_past(data.venue_ms):
+            # It lacks what was passed on last, and yet its last change is later than that.
+            restart = restart_of(key, stream.next - 1, newest, stream.at_ns, data)
+            self._begin_anew(key, stream, restart, now_ns, out, leg=leg)
+            self._snapshot(leg, key, stream, data, now_ns, out)
         elif newest is None or newest < stream.next:
             self.swallowed += 1
             if stream.stale_ns is not None:

@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -29,25 +29,29 @@ from kfws.protocol.events import (
     Refused,
     Report,
     Subscribed,
+    Tick,
     restore,
 )
 from kfws.protocol.feeds import FEEDS
 from kfws.protocol.products import is_glob, match
 from kfws.sources.arbiter import Arbiter
 from kfws.sources.merging import TapeLeg
+from kfws.sources.weaving import Kept, Weaving
 from kfws.tapes.jetstream import (
     FAILURES,
     Client,
     Consumer,
     Door,
     JetStreamContext,
+    StreamInfo,
     begin_consumer,
     dial,
     hang_up,
+    last_of_each,
     open_stream,
 )
-from kfws.tapes.recordings import Step
-from kfws.tapes.subjects import OWN, RECEIVED, RECORDER, token
+from kfws.tapes.recordings import Step, data_of
+from kfws.tapes.subjects import OWN, RECEIVED, RECORDER, SNAPSHOTS, token
 
 __all__ = ["FromJetStream"]
 
@@ -58,6 +62,11 @@ PULL = 500
 PULL_S = 5.0
 TICK_S = 0.25
 REDIAL_S = 1.0
+# What follows a snapshot by number may be stored before it, by a recorder that is ahead; and the
+# clocks of recorders and server differ.
+AHEAD_S = 10.0
+# Who hears nothing for so long may have asked for what nobody records.
+QUIET_S = 5.0
 # What the arbiter says of recorders' connections is not about ours.
 _OF_RECORDERS = (Opened, Closed, Subscribed, Notice, Refused, Report)
 
@@ -70,9 +79,11 @@ class FromJetStream:
     """``root`` is STREAM.VENUE; ``products`` may be globs, none means all.
 
     Begins now, ``since_s`` seconds ago, at the stream's message ``from_seq``, or where the
-    durable ``consumer`` stopped. With one, ``acknowledge`` after what was handed out is safe;
-    ``close`` in the end. ``events`` raises Unreachable where the server or the stream is not
-    there at the start, InUse where the consumer is another reader's.
+    durable ``consumer`` stopped. In the first two cases each book begins with the last snapshot
+    that the stream keeps of it, and what followed, unless ``snapshots_pass`` is off or there is
+    a ``consumer``. With one, ``acknowledge`` after what was handed out is safe; ``close`` in the
+    end. ``say`` is told a code, a sentence and a hint. ``events`` raises Unreachable where the
+    server or the stream is not there at the start, InUse where the consumer is another reader's.
     """
 
     def __init__(
@@ -86,6 +97,7 @@ class FromJetStream:
         from_seq: int | None = None,
         consumer: str | None = None,
         snapshots_pass: bool = True,
+        say: Callable[[str, str, str], None] = lambda *_: None,
     ) -> None:
         self.on_failure: Callable[[KfwsError], None] | None = None
         self.acknowledges = consumer is not None
@@ -98,6 +110,8 @@ class FromJetStream:
         self._since_s = since_s
         self._from_seq = from_seq
         self._consumer = consumer
+        self._weaves = "book" in feeds and snapshots_pass and consumer is None
+        self._say = say
         self._arbiter = Arbiter(wait_ns=WAIT_NS, resync=False, snapshots_pass=snapshots_pass)
         self._legs: dict[str, tuple[int, TapeLeg]] = {}
         self._numbers = itertools.count(1)
@@ -111,6 +125,17 @@ class FromJetStream:
         self._heard_at = 0.0
         self._last_seq = 0
         """The stream's number of the message that was taken last."""
+        self._begin: tuple[int | None, float | None] | None = None
+        """Where to read from, decided once: a number in the stream, or a moment (s)."""
+        self._asked_for = 0, 0
+        """The number and the moment (ns) of the first message that was asked for; what is read
+        of before is for these books alone."""
+        self._early: frozenset[str] = frozenset()
+        self._newest = 0
+        """The last number that the stream had at the beginning; whether it is still to come."""
+        self._is_behind = False
+        self._weaving = Weaving(())
+        self._told_quiet = False
         self._at_ns = 0
         self._heard_ns = time.monotonic_ns()
         """When something came that has a time."""
@@ -134,8 +159,9 @@ class FromJetStream:
                 why = str(exc) or type(exc).__name__
             await hang_up(connected[0])
             now_ns = time.time_ns()
+            # First that it is dialled again: what is read goes on behind the last message, so no
+            # book is to be distrusted, as it is where a venue's connection was lost.
             yield [
-                Closed(received_ns=now_ns, connection=connection, code=1006, reason=why),
                 Redial(
                     received_ns=now_ns,
                     reason=why,
@@ -143,6 +169,7 @@ class FromJetStream:
                     delay_s=REDIAL_S,
                     connection=connection,
                 ),
+                Closed(received_ns=now_ns, connection=connection, code=1006, reason=why),
             ]
             connected = await self._redial()
 
@@ -151,16 +178,16 @@ class FromJetStream:
         try:
             address = self._door.address
             context, info = await open_stream(client, address.stream, make=False)
-            begin = self._last_seq + 1 if self._last_seq else self._from_seq
-            if begin is None and self._since_s is None:
-                begin = info.state.last_seq + 1  # now, whatever comes in between
+            if self._begin is None:
+                self._begin = await self._find_begin(client, context, info)
+            from_seq, since = self._begin
             consumer = await begin_consumer(
                 context,
                 address.stream,
                 self._filter,
                 name=self._consumer,
-                from_seq=begin,
-                since_s=None if begin else self._since_s,
+                from_seq=self._last_seq + 1 if self._last_seq else from_seq,
+                since=None if self._last_seq else since,
             )
             if consumer.is_taken and not self._last_seq:
                 raise InUse(
@@ -172,6 +199,45 @@ class FromJetStream:
             raise
         self._client = client
         return client, context, consumer
+
+    async def _find_begin(
+        self, client: Client, context: JetStreamContext, info: StreamInfo
+    ) -> tuple[int | None, float | None]:
+        """Where to read from: what was asked for, or where the books that are wanted begin."""
+        if self._from_seq is not None:
+            return self._from_seq, None
+        self._newest = info.state.last_seq
+        self._is_behind = True
+        asked: tuple[int | None, float | None] = self._newest + 1, None  # whatever comes meanwhile
+        if self._since_s is not None:
+            asked = None, time.time() - self._since_s
+        found = await self._snapshots(client, context) if self._weaves else []
+        if not found:
+            return asked
+        self._asked_for = asked[0] or 0, round((asked[1] or 0) * 1e9)
+        kept = [Kept(data, asked[1] is None or at < asked[1]) for data, at in found]
+        self._weaving = Weaving(kept)
+        self._early = frozenset(token(each.data.product or "") for each in kept if each.is_early)
+        first = min(at - AHEAD_S for _, at in found)
+        return None, first if asked[1] is None else min(first, asked[1])
+
+    async def _snapshots(
+        self, client: Client, context: JetStreamContext
+    ) -> list[tuple[Data, float]]:
+        """The last snapshot of each book that is wanted, and when (s) it came into the stream or
+        to its recorder."""
+        subjects = f"{self._root}.{SNAPSHOTS}.{self._one_product or '*'}"
+        found = []
+        for each in await last_of_each(client, context, self._door.address.stream, subjects):
+            if not self._wants(["book", *each.subject.split(".")[3:]]):
+                continue
+            stamp = (each.headers or {}).get(RECEIVED, "")
+            stored_ns = _Place.of(each.reply).at_ns
+            received_ns = int(stamp) if stamp.isdigit() else stored_ns
+            data = data_of(each.data, received_ns)
+            if data is not None and data.kind == "snapshot" and data.seq is not None:
+                found.append((data, min(stored_ns, received_ns) / 1e9))
+        return found
 
     async def _redial(self) -> tuple[Client, JetStreamContext, Consumer]:
         while True:
@@ -189,8 +255,12 @@ class FromJetStream:
         if not numbered:
             return f"{self._root}.>"
         feed = next(iter(self._feeds)) if len(self._feeds) == 1 else "*"
-        one = len(self._products) == 1 and not self._globs
-        return f"{self._root}.{feed}.{next(iter(self._products)) if one else '*'}"
+        return f"{self._root}.{feed}.{self._one_product or '*'}"
+
+    @property
+    def _one_product(self) -> str | None:
+        """The only one that is wanted."""
+        return next(iter(self._products)) if len(self._products) == 1 and not self._globs else None
 
     async def _read(
         self, client: Client, context: JetStreamContext, consumer: Consumer
@@ -204,6 +274,9 @@ class FromJetStream:
         inbox = client.new_inbox()
         await client.subscribe(inbox, cb=self._arrive)
         ask = f"$JS.API.CONSUMER.MSG.NEXT.{self._door.address.stream}.{consumer.name}"
+        begun_at = _now()
+        if not consumer.pending and self._is_behind:
+            yield self._catch_up()
         while True:
             if self._asked <= 0:
                 self._asked = PULL
@@ -215,8 +288,43 @@ class FromJetStream:
             self.buffered = 0
             out = self._events_of(taken)
             out = [each for each in out if not isinstance(each, _OF_RECORDERS)]
+            out = self._weaving.take(out)
+            if taken and self._is_behind and self._has_caught_up(taken[-1].reply):
+                out += self._catch_up()
             if taken or out:
                 yield out  # nothing, too, is to be acknowledged
+            elif not self._last_seq and not self._told_quiet and _now() - begun_at > QUIET_S:
+                self._told_quiet = True
+                await self._say_what_there_is(context)
+
+    def _catch_up(self) -> list[Event]:
+        """All came that there was at the beginning: a Tick says so."""
+        self._is_behind = False
+        return [*self._weaving.catch_up(), Tick(received_ns=time.time_ns())]
+
+    def _has_caught_up(self, reply: str) -> bool:
+        place = _Place.of(reply)
+        return place.seq >= self._newest or not place.pending
+
+    async def _say_what_there_is(self, context: JetStreamContext) -> None:
+        """Nothing came at all: it may be that the stream never has it."""
+        stream = self._door.address.stream
+        info = await context.stream_info(stream, subjects_filter=f"{stream}.>")
+        named = [each.split(".")[1:] for each in info.state.subjects or {}]
+        venue = self._root.partition(".")[2]
+        if any(each[0] == venue and self._wants(each[1:]) for each in named if len(each) > 2):
+            return
+        there: dict[str, set[str]] = {}
+        for each in named:
+            feeds = there.setdefault(each[0], set())
+            feeds |= {".".join(each[1:-1] if each[1] == "private" else each[1:2])}
+        has = "; ".join(
+            f"{name} ({', '.join(sorted(feeds - {OWN, SNAPSHOTS}))})"
+            for name, feeds in sorted(there.items())
+        )
+        what = f"the stream {stream} holds nothing of what was asked for of {venue}"
+        hint = "look at --env, feeds and products" if has else "no recorder has published into it"
+        self._say("nothing-there", f"{what}; it has {has or 'nothing at all'}", hint)
 
     async def _until_news(self) -> None:
         if not self._arrived:
@@ -256,7 +364,7 @@ class FromJetStream:
         if not self.acknowledges:
             out = self._events_of(self._arrived)
             out += self._arbiter.end(self._stream_ns)
-            yield [each for each in out if not isinstance(each, _OF_RECORDERS)]
+            yield self._weaving.take([each for each in out if not isinstance(each, _OF_RECORDERS)])
 
     # Messages
 
@@ -283,15 +391,20 @@ class FromJetStream:
     def _steps(self, messages: Sequence[Any]) -> Iterator[tuple[str, int, list[bytes] | Event]]:
         """Who recorded it, when, and what: frames that came together, or an own event."""
         frames: list[bytes] = []
+        from_seq, since_ns = self._asked_for
         before: tuple[str, int] = "", 0
         for message in messages:
-            if not self._is_new(message):
+            place = _Place.of(message.reply)
+            if not self._is_new(message, place.seq):
                 continue
             headers = message.headers or {}
             stamp = headers.get(RECEIVED, "")
             begun = headers.get(RECORDER, "?"), int(stamp) if stamp.isdigit() else self._at_ns
             parts = message.subject.split(".")
             own = parts[2] == OWN
+            is_early = place.seq < from_seq or place.at_ns < since_ns
+            if is_early and (own or parts[2] != "book" or parts[3] not in self._early):
+                continue
             if frames and (own or begun != before):
                 yield *before, frames
                 frames = []
@@ -304,8 +417,7 @@ class FromJetStream:
         if frames:
             yield *before, frames
 
-    def _is_new(self, message: Any) -> bool:
-        seq = _seq_of(message.reply)
+    def _is_new(self, message: Any, seq: int) -> bool:
         if self.acknowledges:
             self._unsafe.append((seq, message.data, message.reply))
         if seq <= self._last_seq:
@@ -364,11 +476,22 @@ def _own_event(payload: bytes) -> Event | None:
         return None
 
 
-def _seq_of(reply: str) -> int:
-    """The number in the stream: ``$JS.ACK.STREAM.CONSUMER.TIMES.SEQ.…``; newer servers name a
-    domain and an account in front."""
-    parts = reply.split(".")
-    return int(parts[5] if len(parts) == 9 else parts[7])
+class _Place(NamedTuple):
+    """Where a message stands in its stream."""
+
+    seq: int
+    at_ns: int
+    """When it was stored."""
+    pending: int
+    """How many more there were for its reader."""
+
+    @classmethod
+    def of(cls, reply: str) -> _Place:
+        """From ``$JS.ACK.STREAM.CONSUMER.TIMES.SEQ.SEQ.TIME.PENDING``; newer servers name a
+        domain and an account in front."""
+        parts = reply.split(".")
+        seq, _, at_ns, pending = parts[5:9] if len(parts) == 9 else parts[7:11]
+        return cls(int(seq), int(at_ns), int(pending))
 
 
 def _now() -> float:

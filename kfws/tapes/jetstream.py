@@ -6,12 +6,13 @@ Only the jetstream rooms import nats-py, which is an extra.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import re
 import ssl
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,8 +47,10 @@ __all__ = [
     "Door",
     "JetStreamContext",
     "StreamInfo",
+    "begin_consumer",
     "dial",
     "hang_up",
+    "last_of_each",
     "open_stream",
 ]
 
@@ -269,6 +272,8 @@ class Consumer(NamedTuple):
     """Whether messages are out that nobody said to be safe."""
     is_taken: bool
     """Whether somebody reads there now."""
+    pending: int
+    """How many messages it had to give when it began."""
     ack_wait_s: float = ACK_WAIT_S
 
 
@@ -279,16 +284,17 @@ async def begin_consumer(
     *,
     name: str | None,
     from_seq: int | None,
-    since_s: float | None,
+    since: float | None,
 ) -> Consumer:
-    """A place from a number or a time on; a durable one of that name is where it stopped.
+    """A place from a number or a time (s since the epoch) on; a durable one of that name is where
+    it stopped.
 
     Raises OutputError where the consumer reads something else, Unreachable without an answer.
     """
     try:
         info = await _known(context, stream, name) if name is not None else None
         if info is None:
-            info = await context.add_consumer(stream, _consumer(subjects, name, from_seq, since_s))
+            info = await context.add_consumer(stream, _consumer(subjects, name, from_seq, since))
         elif info.config.filter_subject != subjects:
             raise OutputError(
                 f"the consumer {name} reads {info.config.filter_subject}, not {subjects}",
@@ -298,7 +304,9 @@ async def begin_consumer(
         raise OutputError(f"the server refuses to read {stream}: {exc.description}") from exc
     except FAILURES as exc:
         raise _fault(stream, exc) from exc
-    return Consumer(info.name, bool(info.num_ack_pending), bool(info.num_waiting))
+    return Consumer(
+        info.name, bool(info.num_ack_pending), bool(info.num_waiting), info.num_pending or 0
+    )
 
 
 async def _known(context: JetStreamContext, stream: str, name: str) -> ConsumerInfo | None:
@@ -310,7 +318,7 @@ async def _known(context: JetStreamContext, stream: str, name: str) -> ConsumerI
 
 
 def _consumer(
-    subjects: str, name: str | None, from_seq: int | None, since_s: float | None
+    subjects: str, name: str | None, from_seq: int | None, since: float | None
 ) -> ConsumerConfig:
     config = ConsumerConfig(
         filter_subject=subjects,
@@ -329,8 +337,47 @@ def _consumer(
     if from_seq is not None:
         by = DeliverPolicy.BY_START_SEQUENCE
         config = config.evolve(deliver_policy=by, opt_start_seq=from_seq)
-    elif since_s is not None:
-        start = datetime.now(UTC) - timedelta(seconds=since_s)
+    elif since is not None:
+        start = datetime.fromtimestamp(since, UTC)
         by = DeliverPolicy.BY_START_TIME
         config = config.evolve(deliver_policy=by, opt_start_time=start)
     return config
+
+
+async def last_of_each(
+    client: Client, context: JetStreamContext, stream: str, subjects: str
+) -> list[Any]:
+    """The last message of each subject, as far as the server gives them without a pause.
+
+    Raises OutputError where it refuses, Unreachable without an answer.
+    """
+    found: list[Any] = []
+    arrived: asyncio.Queue[Any] = asyncio.Queue()
+    config = ConsumerConfig(
+        filter_subject=subjects,
+        deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
+        ack_policy=AckPolicy.NONE,
+        inactive_threshold=FORGET_S,
+    )
+    try:
+        info = await context.add_consumer(stream, config)
+        inbox = client.new_inbox()
+        taking = await client.subscribe(inbox, cb=arrived.put)
+        left = info.num_pending or 0
+        ask = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{info.name}"
+        if left:
+            await client.publish(ask, json.dumps({"batch": left, "no_wait": True}).encode(), inbox)
+        while left:
+            async with asyncio.timeout(REQUEST_S):
+                message = await arrived.get()
+            if message.headers and "Status" in message.headers:
+                break
+            found.append(message)
+            left -= 1
+        await taking.unsubscribe()
+        await context.delete_consumer(stream, info.name)
+    except nats.js.errors.APIError as exc:
+        raise OutputError(f"the server refuses to read {stream}: {exc.description}") from exc
+    except FAILURES as exc:
+        raise _fault(stream, exc) from exc
+    return found

@@ -14,7 +14,17 @@ from kfws.errors import UsageError
 from kfws.protocol.events import Data
 from kfws.protocol.feeds import FEEDS
 
-__all__ = ["ID", "OWN", "RECEIVED", "RECORDER", "Address", "Filed", "Names", "is_jetstream"]
+__all__ = [
+    "ID",
+    "OWN",
+    "RECEIVED",
+    "RECORDER",
+    "SNAPSHOTS",
+    "Address",
+    "Filed",
+    "Names",
+    "is_jetstream",
+]
 
 ID = "Nats-Msg-Id"
 RECEIVED = "Kfws-Received"
@@ -22,6 +32,9 @@ RECORDER = "Kfws-Recorder"
 CONNECTION = "Kfws-Connection"
 OWN = "kfws"
 """In the place of the feed: what a recorder says of itself."""
+SNAPSHOTS = "book_snapshot"
+"""In the place of the feed, as the venue calls it: copies of snapshots, for who begins to read in
+the middle. Apart from ``book``, so that the last one of each product is found by its subject."""
 
 _NAME = re.compile(r"[\w-]+")
 _HINT = "e.g. nats://localhost:4222/kraken"
@@ -129,6 +142,13 @@ class Names:
         before, times = self._last
         self._last = name, times + 1 if name == before else 0
         return name if name != before else f"{name}:{times + 1}"
+
+    def file_kept(self, snapshot: Data) -> Filed:
+        """A book's snapshot where readers look for the last one."""
+        filed = self.file(snapshot)
+        name = f"kept:{filed.id}"
+        subject = f"{self.root}.{SNAPSHOTS}.{token(snapshot.product or '')}"
+        return Filed(subject, name, filed.headers | {ID: name}, filed.payload)
 
     def file_own(self, payload: bytes, at_ns: int) -> Filed:
         """One of the stream's own events, as JSON: outages of this recorder, and the like."""

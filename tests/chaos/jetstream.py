@@ -85,7 +85,7 @@ class Stage:
         config = str(self.folder / "stream.json")
         spool = str(self.folder / f"{name}.spool.ndjson")
         own = ("-o", address, "--recorder", name, "--spool", spool, "--stream-config", config)
-        return (*own, "--log-format", "json")
+        return (*own, "--snapshots-every", "2s", "--log-format", "json")
 
     def _as_reader(self, address: str) -> tuple[str, ...]:
         own = ("--source", address, "--consumer", CONSUMER, "--from-seq", "1")

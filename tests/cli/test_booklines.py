@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kfws.cli.booklines import BookLines
 from kfws.cli.plan import Look
 from kfws.protocol.book import Level, Side
-from kfws.protocol.events import Closed, Data, Event, Gap, Opened, Redial, Stale
+from kfws.protocol.events import Closed, Data, Event, Gap, Opened, Redial, Stale, Tick
 from kfws.sim.market import Market
 from tests.frames_of import frame, frames
 from tests.protocol.test_book import (
@@ -160,6 +160,15 @@ def test_samples_tell_of_what_changed_since_the_last_one() -> None:
     assert lines.sample() == []
     lines.fold([delta(3, "buy", "5.0", "7.0"), delta(4, "buy", "5.0", "1.0")])
     assert lines.sample() == []  # as it was
+
+
+def test_of_the_past_is_told_how_the_books_stand_in_the_end() -> None:
+    lines = BookLines(Look(depth=2), is_catching_up=True)
+    assert lines.fold([snapshot(1), GAP, delta(2, "buy", "5.0")]) == [GAP]
+    assert lines.sample() == []
+    tick = Tick(received_ns=9)
+    came = lines.fold([delta(3, "buy", "5.0", "7.0"), tick, delta(4, "buy", "5.0", "9.0")])
+    assert [each.seq for each in came if isinstance(each, Data)] == [3, 4]
 
 
 def test_lines_have_ten_levels_a_side_unless_told_otherwise() -> None:

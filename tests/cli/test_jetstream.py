@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import nats
 import pytest
@@ -16,10 +18,13 @@ from hypothesis import strategies as st
 
 from kfws.cli.jetstream import Shard, share
 from kfws.errors import UsageError
+from kfws.protocol.book import Book, Side
 from kfws.sim.server import SimOptions, serve
+from kfws.tapes.recordings import data_of
 from tests.cli import program
 from tests.cli.inside import beside, run
 from tests.nats_server import NatsServer, nats_server
+from tests.sinks.test_file import mounted
 
 
 @pytest.fixture
@@ -81,6 +86,25 @@ def test_a_run_that_is_ended_leaves_what_is_not_published_for_the_next(
     assert not spool.exists()
 
 
+def test_a_disk_without_room_for_the_spool_is_one_line_and_the_loss_is_counted(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    server.stop()
+    with mounted(tmp_path / "disk", "128k") as disk:
+        done = program.run(
+            *("subscribe", "book", "PF_XBTUSD", "--env", "sim", "-o", server.address, "-o", "-"),
+            *("--spool", str(disk / "spool.ndjson")),
+        )
+        kept = (disk / "spool.ndjson").read_bytes().splitlines()
+    assert done.returncode == 8
+    [said] = [line for line in done.stderr.splitlines() if "disk full" in line]
+    assert said.endswith("make room, then record on")
+    lost = int(re.search(r"\((\d+) lines? not written to nats:", said)[1])  # type: ignore[index]
+    came = [line.encode() for line in done.stdout.splitlines()]
+    stored = [line for line in kept if b'"kfws":' not in line]
+    assert len(came) == len(stored) + lost
+
+
 PRIVATE = ("subscribe", "fills", "--env", "sim", "-o", "nats://h/kraken")
 PUBLIC = ("subscribe", "trade", "PF_XBTUSD", "--env", "sim")
 
@@ -98,8 +122,15 @@ PUBLIC = ("subscribe", "trade", "PF_XBTUSD", "--env", "sim")
         ((*PUBLIC, "-o", "nats://h/k", "--stream-config", "/no/such"), "cannot be read"),
         ((*PUBLIC, "-o", "nats://h/k", "--rotate", "1h"), "--rotate is for files"),
         ((*PUBLIC, "--spool", "x"), "--spool is for a JetStream"),
+        ((*PUBLIC, "--snapshots-every", "1m"), "--snapshots-every is for a JetStream"),
+        ((*PUBLIC, "-o", "nats://h/k", "--snapshots-every", "1ms"), "is too often"),
+        ((*PUBLIC, "-o", "nats://h/k", "--snapshots-every", "x"), "e.g. 10m, or never"),
         ((*PUBLIC, "--nats-creds", "x"), "--nats-creds is for a JetStream"),
         (("book", "PF_XBTUSD", "--env", "sim", "-o", "nats://h/k"), "no output of this version"),
+        (
+            ("book", "PF_XBTUSD", "--source", "nats://h/k", "-o", "nats://h/k"),
+            "no output of this version",
+        ),
     ],
 )
 def test_what_cannot_be_done_with_a_stream_is_said_before_anything_else(
@@ -168,19 +199,98 @@ def test_one_of_two_recorders_killed_is_nothing_to_a_reader(
     assert found == list(range(found[0], found[0] + 600))
 
 
-def wait_for_stream(server: NatsServer) -> None:
-    """Until the stream has something: both recorders stand, or will."""
+@pytest.mark.parametrize("every", ["1s", "never"])
+def test_a_book_that_is_read_from_now_is_whole_and_the_venues_own(
+    server: NatsServer, tmp_path: Path, every: str
+) -> None:
+    """With ``never`` it begins with what came when the recorder connected."""
+    tape = tmp_path / "direct.ndjson"
+    with beside(lambda: serve(SimOptions(rate=300))) as venue:
+        recorder = program.start(
+            *(*READ, "--url", venue.url, "-o", server.address, "--snapshots-every", every),
+            *("--spool", str(tmp_path / "spool"), "-o", str(tape), "-q"),
+        )
+        try:
+            wait_for_stream(server, 3 if every == "1s" else 1)
+            done = program.run(
+                *("book", "PF_XBTUSD", "--url", venue.url, "--source", server.address),
+                *("-n", "3", "--depth", "100000", "--strict"),
+            )
+        finally:
+            program.end(recorder, signal.SIGTERM)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line, parse_float=str, parse_int=str) for line in done.stdout.splitlines()]
+    assert [line["stale"] for line in lines] == [False] * 3
+    assert lines == [direct(tape, int(line["seq"])) | cut(line) for line in lines]
+
+
+def test_snapshots_that_the_venue_does_not_give_are_asked_for_again(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    with beside(lambda: serve(SimOptions(faults=["refuse=503:conn=2"]))) as venue:
+        recorder = program.start(
+            *(*READ, "--url", venue.url, "-o", server.address, "--snapshots-every", "1s"),
+            *("--spool", str(tmp_path / "spool"), "-v", "--log-format", "json"),
+        )
+        try:
+            wait_for_stream(server, 2)  # one from the beginning
+        finally:
+            err, _ = program.end(recorder, signal.SIGTERM)
+    told = [json.loads(line) for line in err.splitlines()]
+    [said] = [each for each in told if each["code"] == "snapshots"]
+    assert said["message"].startswith("no fresh snapshots for the stream: ")
+    assert said["hint"] == "again in 1 s"
+
+
+def direct(tape: Path, seq: int) -> dict[str, Any]:
+    """The whole book as the venue itself told the recorder of it, at a number."""
+    book = Book()
+    for line in tape.read_bytes().splitlines():
+        data = data_of(line, 0)
+        if data is not None and (data.seq or 0) <= seq:
+            book.apply(data)
+    assert (book.seq, book.stale) == (seq, False)
+    sides: tuple[tuple[str, Side], ...] = (("bids", "buy"), ("asks", "sell"))
+    return {name: [each._asdict() for each in book.levels(side)] for name, side in sides}
+
+
+def cut(line: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in line.items() if key not in ("bids", "asks")}
+
+
+def test_who_names_another_environment_is_told_what_the_stream_has(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    spool = ("--spool", str(tmp_path / "spool"))
+    program.run(*READ, "--env", "sim", "-n", "5", "-o", server.address, *spool)
+    args = (*READ, "--env", "demo", "--source", server.address, "--log-format", "json")
+    reader = program.start(*args)
+    try:
+        assert reader.stderr is not None
+        said = json.loads(reader.stderr.readline())
+    finally:
+        program.end(reader, signal.SIGTERM)
+    assert said["code"] == "nothing-there"
+    assert "nothing of what was asked for of demo; it has sim (book)" in said["message"]
+    assert "--env" in said["hint"]
+
+
+def wait_for_stream(server: NatsServer, snapshots: int = 0) -> None:
+    """Until the stream has something: both recorders stand, or will; or until it keeps so many
+    snapshots."""
+    subject = "kraken.*.book_snapshot.>" if snapshots else "kraken.>"
 
     async def look() -> None:
         client = await nats.connect(server.host)
         try:
-            found = asyncio.Event()
+            found = asyncio.Semaphore(0)
 
             async def see(_: object) -> None:
-                found.set()
+                found.release()
 
-            await client.subscribe("kraken.>", cb=see)
-            await found.wait()
+            await client.subscribe(subject, cb=see)
+            for _ in range(max(1, snapshots)):
+                await found.acquire()
         finally:
             await client.close()
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from kfws.tapes.jetstream import Door
 from kfws.tapes.subjects import CONNECTION, RECEIVED, RECORDER, Address, Names
 from tests.nats_creds import Operator, creds_file
 from tests.nats_server import NatsServer, nats_server
+from tests.sinks.test_file import mounted
 
 
 @pytest.fixture
@@ -122,6 +124,50 @@ async def test_a_recorders_own_words_are_in_the_stream_too(
     await outlet.leave()
     (found,) = await stored(server, "kraken.sim.kfws.west")
     assert found.data.startswith(b'{"kfws":"gap"')
+
+
+def a_snapshot(seq: int) -> Data:
+    text = (
+        '{"feed":"book_snapshot","product_id":"PF_XBTUSD","timestamp":%d,"seq":%d,"tickSize":null,'
+        '"bids":[],"asks":[]}'
+    )
+    payload = (text % (seq, seq)).encode()
+    return Data(payload, time.time_ns(), "book", "snapshot", "PF_XBTUSD", seq, seq)
+
+
+async def test_snapshots_of_books_are_kept_apart_too_and_counted_once(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    told = Told()
+    outlet = an_outlet(server, tmp_path, told)
+    await outlet.open()
+    first, fresh = a_snapshot(4), a_snapshot(9)
+    outlet.write([first, *deltas(5, 9)])
+    outlet.keep([fresh])
+    await outlet.flush()
+    outlet.close()
+    await outlet.leave()
+    found = await stored(server, "kraken.sim.book_snapshot.PF_XBTUSD")
+    assert [each.data for each in found] == [first.payload, fresh.payload]
+    assert len(await stored(server, "kraken.sim.book.PF_XBTUSD")) == 6
+    assert told.facts["published"] == told.facts["acknowledged"] == 6
+
+
+async def test_what_is_kept_for_others_does_not_wait_on_disk(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    told = Told()
+    outlet = an_outlet(server, tmp_path, told)
+    await outlet.open()
+    outlet.keep([a_snapshot(4)])
+    server.stop(signal.SIGKILL)
+    await told.until("jetstream-away")
+    outlet.write([a_snapshot(9)])
+    outlet.keep([a_snapshot(9)])
+    outlet.close()
+    await outlet.leave()
+    assert (tmp_path / "west.ndjson").read_text().count("book_snapshot") == 1
+    assert outlet.pending_lines == 0
 
 
 async def test_two_recorders_of_one_stream_are_stored_once(
@@ -255,6 +301,133 @@ async def test_a_full_spool_ends_the_run_and_says_what_is_lost(
         outlet.close()
     await outlet.leave()
     assert outlet.pending_lines == 100
+
+
+def spooled(path: Path) -> list[int]:
+    """Numbers of the messages that are there; each line is whole."""
+    lines = [json.loads(line) for line in path.read_bytes().splitlines()]
+    return [each["seq"] for each in lines if "seq" in each]
+
+
+async def test_a_disk_without_room_for_the_spool_ends_the_run_and_the_loss_is_counted(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    with mounted(tmp_path / "disk", "64k") as disk:
+        outlet = an_outlet(server, disk, told := Told())
+        await outlet.open()
+        server.stop(signal.SIGKILL)
+        await told.until("jetstream-away")
+        outlet.write(deltas(1, 100))
+        with pytest.raises(DiskFull, match="disk full") as raised:
+            outlet.write(deltas(101, 1_000))
+        with pytest.raises(DiskFull):
+            outlet.sync(0)
+        with pytest.raises(DiskFull):
+            outlet.close()
+        await outlet.leave()
+        kept = spooled(disk / "west.ndjson")
+    assert raised.value.hint == "make room, then record on"
+    assert kept == [*range(1, 1_000 - outlet.pending_lines + 1)]
+    assert told.facts["spooled"] == len(kept)
+
+
+async def test_who_waits_for_room_loses_nothing_and_takes_no_more_than_memory_holds(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    with mounted(tmp_path / "disk", "64k") as disk:
+        outlet = an_outlet(server, disk, told := Told(), waits=True)
+        await outlet.open()
+        server.stop(signal.SIGKILL)
+        await told.until("jetstream-away")
+        last = 0
+        while not outlet.is_full:
+            outlet.write(deltas(last + 1, last + 100))
+            last += 100
+        outlet.sync(0)
+        assert told.codes.count("disk-full") == 1
+        server.start()
+        await outlet.drain()
+        await told.until("jetstream-back")
+        outlet.write(deltas(last + 1, last + 10))
+        await outlet.flush()
+        outlet.close()
+        await outlet.leave()
+    stored_now = [each.data for each in await stored(server, "kraken.sim.book.PF_XBTUSD")]
+    assert stored_now == [each.payload for each in deltas(1, last + 10)]
+    assert told.codes.count("room") == 1
+    assert outlet.pending_lines == 0
+
+
+async def test_room_that_comes_back_is_used_while_the_server_is_away(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    with mounted(tmp_path / "disk", "64k") as disk:
+        other = disk / "other"
+        other.write_bytes(b"x" * 40_000)
+        outlet = an_outlet(server, disk, told := Told(), waits=True)
+        await outlet.open()
+        server.stop(signal.SIGKILL)
+        await told.until("jetstream-away")
+        outlet.write(deltas(1, 200))
+        assert outlet.pending_lines > 0
+        other.unlink()
+        outlet.sync(0)
+        assert told.codes[-1] == "room"
+        outlet.write(deltas(201, 210))
+        assert outlet.pending_lines == 0
+        outlet.close()
+        await outlet.leave()
+        assert spooled(disk / "west.ndjson") == [*range(1, 211)]
+
+
+async def test_what_finds_no_room_to_the_end_is_lost_and_counted(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    with mounted(tmp_path / "disk", "16k") as disk:
+        outlet = an_outlet(server, disk, told := Told(), waits=True)
+        await outlet.open()
+        server.stop(signal.SIGKILL)
+        await told.until("jetstream-away")
+        outlet.write(deltas(1, 1_000))
+        with pytest.raises(DiskFull):
+            outlet.close()
+        await outlet.leave()
+        assert len(spooled(disk / "west.ndjson")) + outlet.pending_lines == 1_000
+
+
+async def test_a_server_whose_disk_is_full_is_away_and_gets_all_when_it_is_started_again(
+    tmp_path: Path,
+) -> None:
+    """nats-server 2.9.10 answers nothing any more then, not even a signal to end."""
+    with (
+        mounted(tmp_path / "disk", "40m") as disk,
+        nats_server(disk / "server", store="max_file_store: 1GB") as server,
+    ):
+        config = {"max_bytes": -1, "duplicate_window": 120_000_000_000}
+        outlet = an_outlet(server, tmp_path, told := Told(), config=config)
+        await outlet.open()
+        outlet.write(deltas(1, 100))
+        await outlet.flush()
+        fill(disk / "other")
+        outlet.write(deltas(101, 1_000))
+        await told.until("jetstream-away")
+        outlet.write(deltas(1_001, 1_200))
+        (disk / "other").unlink()
+        server.stop(signal.SIGKILL)
+        server.start()
+        await told.until("jetstream-back")
+        await outlet.flush()
+        outlet.close()
+        await outlet.leave()
+        found = await stored(server, "kraken.sim.book.PF_XBTUSD")
+    assert [each.data for each in found] == [each.payload for each in deltas(1, 1_200)]
+
+
+def fill(path: Path) -> None:
+    """Takes all the room that the disk has."""
+    with path.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(b"x" * 4_096)
 
 
 async def test_a_spool_has_one_writer(server: NatsServer, tmp_path: Path) -> None:

@@ -319,6 +319,19 @@ def test_a_number_of_before_with_a_younger_time_is_of_a_new_count() -> None:
     assert (restart.last, restart.seq, restart.from_ns) == (60, 5, 1000 * 10**6)
 
 
+def test_a_snapshot_of_before_with_a_younger_time_begins_a_new_count() -> None:
+    def told(kind: Any, seq: int, venue_ms: int) -> Data:
+        return Data(b'{"seq":%d}' % seq, venue_ms * 10**6, "book", kind, P, seq, venue_ms)
+
+    stream = Stream().hear(1, told("delta", 60, 1000)).hear(2, told("delta", 60, 1000))
+    stream.hear(2, told("snapshot", 60, 9000), told("snapshot", 50, 1900))  # of the same count
+    assert stream.numbers == [60]
+    stream.hear(1, told("snapshot", 5, 2500), told("delta", 6, 2600))
+    assert [each.seq for each in stream.out if type(each) is Data] == [60, 5, 6]
+    [restart] = [each for each in stream.out if isinstance(each, Restart)]
+    assert (restart.last, restart.seq) == (60, 5)
+
+
 def test_who_says_that_the_count_began_anew_is_believed_when_the_last_witness_goes() -> None:
     stream = Stream().hear(1, book(9, 5)).hear(2, book(9, 5))
     stream.hear(1, counts_anew("book", 9, 2), book(2, 6)).hear(2, closed(7)).hear(1, book(3, 8))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -13,7 +14,8 @@ import nats
 import pytest
 
 from kfws.errors import InUse, OutputError, Unreachable
-from kfws.protocol.events import Closed, Data, Event, Gap, Opened
+from kfws.protocol.events import Closed, Data, Event, Gap, Opened, Redial, Restart, Tick
+from kfws.protocol.visible import Books
 from kfws.sources.jetstream import FromJetStream
 from kfws.tapes.jetstream import Door, open_stream
 from kfws.tapes.subjects import Address, Names
@@ -244,6 +246,142 @@ async def test_a_stream_that_is_not_there_is_named(server: NatsServer) -> None:
     async with reading(server) as one:
         with pytest.raises(Unreachable, match="there is no stream kraken"):
             await one.begin()
+
+
+# From the middle
+
+
+async def keep(server: NatsServer, seq: int, product: str = "PF_XBTUSD") -> Data:
+    """A book's snapshot, as a recorder keeps it for who begins later."""
+    text = (
+        '{"feed":"book_snapshot","product_id":"%s","timestamp":%d,"seq":%d,"tickSize":null,'
+        '"bids":[{"price":1,"qty":1}],"asks":[]}'
+    )
+    payload = (text % (product, seq, seq)).encode()
+    data = Data(payload, time.time_ns(), "book", "snapshot", product, seq, seq)
+    filed = Names("kraken", "sim", "west").file_kept(data)
+    client = await nats.connect(server.host)
+    try:
+        context = client.jetstream()
+        await context.publish(filed.subject, filed.payload, headers=filed.headers)
+    finally:
+        await client.close()
+    return data
+
+
+async def test_a_reader_from_now_begins_a_book_with_the_last_snapshot_and_what_followed(
+    server: NatsServer,
+) -> None:
+    await publish(server, deltas(1, 2))
+    await keep(server, 2)
+    await publish(server, deltas(3, 4, 5))  # one recorder is ahead of the other's snapshot
+    kept = await keep(server, 4)
+    await publish(server, deltas(60, 61, feed="trade"))
+    await publish(server, deltas(6))
+    async with reading(server, "book", "trade") as one:
+        await one.begin()
+        await one.until(6)
+        await publish(server, deltas(7))
+        await publish(server, deltas(62, feed="trade"))
+        await one.until(62)
+    assert one.numbers == [4, 5, 6, 7, 62]
+    assert next(each for each in one.came if type(each) is Data).payload == kept.payload
+    assert one.gaps == []
+
+
+async def test_a_book_that_nothing_happened_to_since_is_given_at_once(server: NatsServer) -> None:
+    await publish(server, deltas(1, 2))
+    for product in ("PF_XBTUSD", "PF_ETHUSD", "FI_XBTUSD"):
+        await keep(server, 2, product)
+    async with reading(server, products=["PF_*"]) as one:
+        await one.begin()
+        await one.until(2)
+    found = {each.product for each in one.came if type(each) is Data}
+    assert found == {"PF_XBTUSD", "PF_ETHUSD"}
+    assert any(isinstance(each, Tick) for each in one.came)
+
+
+async def test_a_reader_that_lost_its_server_keeps_its_books(server: NatsServer) -> None:
+    await publish(server, deltas(1, 2))
+    await keep(server, 2)
+    books = Books(1, {})
+    books.apply(Opened(received_ns=1, connection=1, url="nats://…"))
+    async with reading(server) as one:
+        await one.begin()
+        await publish(server, deltas(3))
+        await one.until(3)
+        server.stop(signal.SIGKILL)
+        server.start()
+        await publish(server, deltas(4))
+        await one.until(4)
+    for event in one.came:
+        books.apply(event)
+    assert any(isinstance(each, Redial) for each in one.came)
+    assert (books.of["PF_XBTUSD"].book.seq, books.of["PF_XBTUSD"].book.stale) == (4, False)
+
+
+async def test_a_book_outlives_that_the_venue_counts_anew(server: NatsServer) -> None:
+    await publish(server, deltas(5_000))
+    await keep(server, 5_000)
+    books = Books(1, {})
+    async with reading(server) as one:
+        await one.begin()
+        await publish(server, deltas(5_001))
+        await one.until(5_001)
+        snapshot = await keep(server, 7)  # under another subject it is nothing to who reads on
+        snapshot.venue_ms = 9_000
+        snapshot.payload = snapshot.payload.replace(b'"timestamp":7', b'"timestamp":9000')
+        following = deltas(8)
+        following[0].venue_ms = 9_001
+        following[0].payload = following[0].payload.replace(b'"timestamp":8', b'"timestamp":9001')
+        await publish(server, [snapshot, *following])
+        await one.until(8)
+    for event in one.came:
+        books.apply(event)
+    assert [each.seq for each in one.came if isinstance(each, Restart)] == [7]
+    assert (books.of["PF_XBTUSD"].book.seq, books.of["PF_XBTUSD"].book.stale) == (8, False)
+
+
+async def test_with_since_all_messages_come_and_the_snapshot_where_it_belongs(
+    server: NatsServer,
+) -> None:
+    await publish(server, deltas(1, 2, 3))
+    await keep(server, 2)
+    async with reading(server, since_s=60.0) as one:
+        await one.begin()
+        await one.until(3)
+    assert [(each.seq, each.kind) for each in one.came if type(each) is Data] == [
+        *((1, "delta"), (2, "delta"), (2, "snapshot"), (3, "delta"))
+    ]
+
+
+async def test_who_wants_no_snapshots_or_goes_on_with_a_consumer_gets_none(
+    server: NatsServer,
+) -> None:
+    await publish(server, deltas(1, 2))
+    await keep(server, 2)
+    more: list[dict[str, Any]] = [{"snapshots_pass": False}, {"consumer": "desk"}, {"from_seq": 1}]
+    for n, options in enumerate(more):
+        async with reading(server, **options) as one:
+            await one.begin()
+            await publish(server, deltas(3 + n))
+            await one.until(3 + n)
+        assert all(each.kind == "delta" for each in one.came if type(each) is Data)
+
+
+async def test_a_reader_of_what_nobody_records_is_told_what_there_is(server: NatsServer) -> None:
+    await publish(server, deltas(1, 2))
+    await keep(server, 2)
+    told: asyncio.Queue[tuple[str, ...]] = asyncio.Queue()
+    async with reading(server, products=["PF_ETHUSD"], say=lambda *x: told.put_nowait(x)) as one:
+        await one.begin()
+        reading_on = asyncio.create_task(one.until(99))
+        code, what, hint = await told.get()
+        reading_on.cancel()
+        await asyncio.gather(reading_on, return_exceptions=True)
+    assert code == "nothing-there"
+    assert what.endswith("nothing of what was asked for of sim; it has sim (book)")
+    assert hint == "look at --env, feeds and products"
 
 
 def tickers(first_ns: int, count: int) -> list[Data]:

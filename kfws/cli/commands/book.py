@@ -55,6 +55,10 @@ def book(
     sync: options.Sync = "1s",
     keep: options.Keep = None,
     on_disk_full: options.OnDiskFullOption = OnDiskFull.exit,
+    nats_creds: options.NatsCreds = None,
+    source: options.SourceOption = None,
+    since: options.Since = None,
+    from_seq: options.FromSeq = None,
     stamp: options.Stamp = False,
     events: options.Events = False,
     fields: options.Fields = None,
@@ -87,7 +91,10 @@ def book(
         kfws book PF_XBTUSD --depth 5 --every 1s -o book.ndjson
 
         kfws book PF_XBTUSD --group 10 --until 'spread>20'
+
+        kfws book PF_XBTUSD --source nats://localhost:4222/kraken
     """
+    from kfws.cli.jetstream import TypedJetStream
     from kfws.cli.plan import Typed, TypedLook
 
     world: Env = context.obj
@@ -131,6 +138,9 @@ def book(
             loop=loop,
             stats=stats,
             metrics=metrics,
+            jetstream=TypedJetStream(
+                creds=nats_creds, source=source, since=since, from_seq=from_seq
+            ),
         ),
         world,
         talk,

@@ -13,8 +13,12 @@ from kfws.cli.complete import feed_names, product_ids
 from kfws.cli.env import Env
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AsyncExitStack
+
     from kfws import products_cache
-    from kfws.cli.plan import Plan, Typed
+    from kfws.cli.outlet import Outlet
+    from kfws.cli.plan import Output, Plan, Typed
     from kfws.cli.products_list import ProductsList
     from kfws.cli.stream import Source
     from kfws.cli.talk import Talk
@@ -85,6 +89,7 @@ def subscribe(
     recorder: options.Recorder = None,
     stream_config: options.StreamConfig = None,
     publish_private: options.PublishPrivate = False,
+    snapshots_every: options.SnapshotsEvery = None,
     nats_creds: options.NatsCreds = None,
     shard: options.ShardOption = None,
     source: options.SourceOption = None,
@@ -184,6 +189,7 @@ def subscribe(
                 recorder=recorder,
                 stream_config=stream_config,
                 publish_private=publish_private,
+                snapshots_every=snapshots_every,
                 creds=nats_creds,
                 shard=shard,
                 source=source,
@@ -228,6 +234,7 @@ async def _run(plan: Plan, key: Credentials | None, env: Env, talk: Talk) -> Non
 
     from kfws.cli.outlet import Dialled
     from kfws.cli.outlets import header_of, open_outlets
+    from kfws.cli.plan import size_steps
     from kfws.cli.products_list import open_list
     from kfws.cli.stream import Run
     from kfws.errors import Refused
@@ -237,6 +244,8 @@ async def _run(plan: Plan, key: Credentials | None, env: Env, talk: Talk) -> Non
     listed = open_list(plan.rest_base, env, talk, proxy=plan.proxy, ca_file=plan.ca_file)
     if plan.jetstream.source is None:
         plan = _shared(await _named(plan, listed, talk))
+    else:
+        plan = size_steps(plan, listed.at_hand())
     async with AsyncExitStack() as stack:
         # Outputs first: a file that cannot be written is found before the venue is troubled.
         outlets = []
@@ -267,10 +276,11 @@ async def _run(plan: Plan, key: Credentials | None, env: Env, talk: Talk) -> Non
         )
         source: Source
         if plan.jetstream.source is not None:
-            source = stream = _from_stream(plan.jetstream.source, plan, env)
+            source = stream = _from_stream(plan.jetstream.source, plan, env, talk)
             stack.push_async_callback(stream.close)
         else:
             source = _source(plan, url, key, env)
+            _keep_snapshots(plan, url, env, talk, outlets, stack)
         if plan.metrics is not None:
             from kfws.cli.metrics import serve_metrics
 
@@ -282,6 +292,42 @@ async def _run(plan: Plan, key: Credentials | None, env: Env, talk: Talk) -> Non
             await run.run(source)
         except Refused as exc:
             raise await _explained(exc, run.refused, listed) from exc
+
+
+def _keep_snapshots(
+    plan: Plan,
+    url: str,
+    env: Env,
+    talk: Talk,
+    outlets: Sequence[tuple[Output, Outlet]],
+    stack: AsyncExitStack,
+) -> None:
+    """Beside a run that publishes books, until it ends."""
+    import asyncio
+
+    every_s = plan.jetstream.snapshots_every_s
+    if every_s is None or "book" not in plan.feeds:
+        return
+    if all(output.address is None for output, _ in outlets):
+        return
+    from msgspec.structs import replace
+
+    from kfws.cli.snapshots import keep_snapshots
+    from kfws.sinks.jetstream import JetStreamOutlet
+
+    alone = replace(plan, feeds=("book",), redundancy=1, attempts=1, resync=False, snapshots=True)
+    streams = [each for _, each in outlets if isinstance(each, JetStreamOutlet)]
+    keeping = asyncio.create_task(
+        keep_snapshots(
+            lambda: _source(alone, url, None, env), plan.products, streams, every_s, talk
+        )
+    )
+
+    async def end() -> None:
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+
+    stack.push_async_callback(end)
 
 
 async def _named(plan: Plan, listed: ProductsList, talk: Talk) -> Plan:
@@ -374,11 +420,14 @@ def _source(plan: Plan, url: str, key: Credentials | None, env: Env) -> Source:
     )
 
 
-def _from_stream(address: Address, plan: Plan, env: Env) -> FromJetStream:
+def _from_stream(address: Address, plan: Plan, env: Env, talk: Talk) -> FromJetStream:
     from kfws.cli.jetstream import venue_name
     from kfws.cli.outlets import door
     from kfws.sources.jetstream import FromJetStream
     from kfws.tapes.subjects import token
+
+    def say(code: str, what: str, hint: str) -> None:
+        talk.say("warning", code, what, hint=hint)
 
     return FromJetStream(
         door(address, plan, env),
@@ -389,4 +438,5 @@ def _from_stream(address: Address, plan: Plan, env: Env) -> FromJetStream:
         from_seq=plan.jetstream.from_seq,
         consumer=plan.jetstream.consumer,
         snapshots_pass=plan.snapshots,
+        say=say,
     )
