@@ -393,6 +393,7 @@ async def _looked_up(listed: ProductsList) -> products_cache.Products | None:
 
 
 def _source(plan: Plan, url: str, key: Credentials | None, env: Env) -> Source:
+    from kfws.cli.plan import LEAST_BUFFER
     from kfws.protocol.session import Subscription
     from kfws.sources.connection import Target
     from kfws.sources.redundant import open_source
@@ -404,7 +405,7 @@ def _source(plan: Plan, url: str, key: Credentials | None, env: Env) -> Source:
         ca_file=plan.ca_file,
         compression=plan.compression,
         follow_redirects=not plan.is_private,
-        buffer_bytes=plan.buffer_bytes // plan.redundancy,
+        buffer_bytes=max(LEAST_BUFFER, plan.buffer_bytes // plan.redundancy),
         coalesce_s=plan.coalesce_s,
     )
     return open_source(
