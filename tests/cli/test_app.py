@@ -249,8 +249,17 @@ def test_a_version_that_nobody_can_read_is_status_8() -> None:
         ),
         (
             ["subscribe", "trade", "PF_XBTUSD", "-n", "many"],
-            "invalid value for '-n' / '--count': 'many' is not a valid int; "
+            "invalid value for '-n' / '--count': 'many' is no whole number; "
             "see `kfws subscribe --help`",
+        ),
+        (
+            ["subscribe", "trade", "PF_XBTUSD", "-n", "1e99"],
+            "invalid value for '-n' / '--count': '1e99' is no whole number; "
+            "see `kfws subscribe --help`",
+        ),
+        (
+            ["book", "PF_XBTUSD", "--group", "abc"],
+            "invalid value for '--group': 'abc' is no whole number; see `kfws book --help`",
         ),
         (
             ["feeds", "-f", "nope"],

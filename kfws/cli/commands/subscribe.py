@@ -220,6 +220,8 @@ def stream(
     from kfws.cli.plan import make_plan
 
     plan = make_plan(typed, stdout_is_terminal=env.stdout_is_terminal, read_text=env.read_text)
+    for sentence in plan.odd_keys:
+        talk.say("warning", "plan", sentence, though_quiet=True)
     for warning in plan.warnings:
         talk.say("warning", "plan", warning)
     key = None
