@@ -312,6 +312,8 @@ class FileOutlet:
         self._fault: Exception | None = None
         self._is_closed = False
         self._wants_reopening = False
+        self._has_all = False
+        """Whether the thread has had the last parcel: what it does then is to end."""
         self._parcels: SimpleQueue[tuple[list[Event], int] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._record, name=self.name, daemon=True)
         self._thread.start()
@@ -401,7 +403,7 @@ class FileOutlet:
         except Exception as exc:  # whatever it is, the loop is to know
             self._fault = exc
             self._loop.call_soon_threadsafe(self._have_written, 0)
-            while (parcel := self._parcels.get()) is not None:
+            while not self._has_all and (parcel := self._parcels.get()) is not None:
                 self._shelf.lose(parcel[0])
 
     def _record_all(self) -> None:
@@ -427,7 +429,8 @@ class FileOutlet:
                 self._wants_reopening = False
                 self._shelf.reopen(time.time_ns())
             self._loop.call_soon_threadsafe(self._have_written, weight)
-        return parcel is not None
+        self._has_all = parcel is None
+        return not self._has_all
 
 
 def _without_blocking(fd: int) -> tuple[int, str]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import shutil
 import socket
 import tty
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -499,6 +500,27 @@ async def test_lines_that_came_after_the_failure_and_before_it_was_known_are_cou
             out.close()
     assert (tmp_path / "x").read_bytes() == LINE * 10
     assert out.pending_lines == 35
+
+
+async def test_a_folder_that_is_gone_at_the_end_ends_the_recording(tmp_path: Path) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    out = FileOutlet(shelf(folder / "x.ndjson", rotate_ns=3600 * 10**9))
+    out.write(all_data())
+    await out.flush()
+    shutil.rmtree(folder)
+    with pytest.raises(OutputError, match="cannot write"):
+        out.close()
+
+
+async def test_a_disk_that_is_still_full_at_the_end_ends_the_recording() -> None:
+    out = FileOutlet(shelf(dev_full(), on_disk_full="wait"))
+    events = all_data()
+    out.write(events)
+    await out.flush()
+    with pytest.raises(OutputError, match="disk full: /dev/full"):
+        out.close()
+    assert out.pending_lines == len(events)
 
 
 async def test_a_bug_in_a_sink_is_not_swallowed_by_its_thread(tmp_path: Path) -> None:
