@@ -85,7 +85,14 @@ def test_a_tape_that_is_still_written_has_no_clean_end(tmp_path: Path) -> None:
     path = tape(tmp_path / "a.ndjson", [header(), opened(), book(1)])
     done = run("verify", str(path))
     assert done.status == 0
-    assert "no clean end" in done.err
+    assert done.said == [
+        f"kfws: {path} has no clean end: it is being written, or its recorder was killed, "
+        "or its disk was full"
+    ]
+    seen = run("verify", str(path), "-f", "table").out.decode().splitlines()
+    assert seen[-1] == "complete up to an end that is no clean one: 1 message"
+    assert json.loads(done.out)["verdict"] == "complete"
+    assert run("verify", str(path), "--strict").status == 7
 
 
 def test_damage_is_told_by_frame(tmp_path: Path) -> None:

@@ -145,6 +145,17 @@ def test_the_first_copy_wins() -> None:
     assert stream.arbiter.swallowed == 3
 
 
+def test_who_begins_in_the_middle_gets_what_comes_late_once() -> None:
+    stream = Stream().hear(1, book(7), book(6), book(8)).hear(2, book(6), book(7), book(5))
+    assert stream.numbers == [7, 6, 8, 5]
+    assert stream.arbiter.swallowed == 2
+
+
+def test_what_is_lower_than_a_snapshot_is_in_it() -> None:
+    assert Stream().hear(1, snapshot(7), book(6), book(8)).numbers == [8]
+    assert Stream().hear(1, book(7), snapshot(8), book(6)).numbers == [7]
+
+
 def test_a_gap_of_one_is_filled_from_the_other_before_anybody_hears_of_it() -> None:
     stream = Stream().hear(1, book(1), book(4), book(5)).hear(2, book(1), book(2), book(3))
     assert stream.numbers == [1, 2, 3, 4, 5]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -286,7 +286,7 @@ async def _serve(options_: SimOptions, talk: Talk) -> None:
             signal.signal(each, lambda signum, _: loop.call_soon_threadsafe(leave, signum))
     try:
         async with serve(options_) as venue:
-            where = {"url": venue.url}
+            where: dict[str, Any] = {"url": venue.url}
             place = venue.url
             if options_.rest_port is not None:
                 where["rest_url"] = venue.rest_url
