@@ -231,6 +231,8 @@ class Connection(ClientConnection):
             if end > size:
                 self._tail, self._missing = data[at:], end - size
                 return
+            if self._deflate is not None and not self._parts:
+                _begin_anew(self._deflate)
             super().data_received(data[at:end])
             at = end
         if at < size:
@@ -255,7 +257,11 @@ class Connection(ClientConnection):
                 if kind == FINAL_TEXT:
                     append(data[start:end])
                 elif kind == FINAL_DEFLATED and inflate is not None and length < LONG_DEFLATED:
-                    append(inflate(data[start:end] + FLUSHED))
+                    text = inflate(data[start:end] + FLUSHED)
+                    if not text and deflate is not None and _begin_anew(deflate):
+                        inflate = deflate.decoder.decompress
+                        text = inflate(data[start:end] + FLUSHED)
+                    append(text)
                 else:
                     break
                 at = end
@@ -496,6 +502,15 @@ def _inflater(deflate: PerMessageDeflate) -> Callable[[bytes], bytes]:
         return deflate.decoder.decompress
     bits = -deflate.remote_max_window_bits
     return lambda payload: zlib.decompressobj(bits).decompress(payload)
+
+
+def _begin_anew(deflate: PerMessageDeflate) -> bool:
+    """Whether the last message ended its deflate stream (RFC 7692, section 7.2.3.4): who does so
+    begins a new one, of which the library would inflate nothing."""
+    if deflate.remote_no_context_takeover or not deflate.decoder.eof:
+        return False
+    deflate.decoder = zlib.decompressobj(-deflate.remote_max_window_bits)
+    return True
 
 
 def _is_utf8(payload: bytes) -> bool:

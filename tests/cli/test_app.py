@@ -464,5 +464,7 @@ def test_a_port_that_is_taken_is_told() -> None:
         done = run("sim", "--port", str(port))
     assert done.status == 2
     [line] = done.said
-    assert line.startswith(f"kfws: cannot listen at 127.0.0.1:{port}: ")
-    assert line.endswith("another --port or --rest-port, e.g. 0 for any free one")
+    assert line == (
+        f"kfws: cannot listen at 127.0.0.1:{port}: something else listens there already; "
+        "another --port or --rest-port, e.g. 0 for any free one"
+    )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -198,3 +199,15 @@ def test_a_folder_is_all_tapes_in_it(tmp_path: Path) -> None:
     recorded(tmp_path / "b.ndjson.gz", 1)
     report = json.loads(run("verify", str(tmp_path)).out)
     assert [Path(each["path"]).name for each in report["tapes"]] == ["a.ndjson", "b.ndjson.gz"]
+
+
+def test_a_pipe_is_said_to_be_none_of_the_files_that_tapes_are(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    with open(reader, "rb"), open(writer, "wb") as file:  # noqa: PTH123  # descriptors
+        file.write(Path(recorded(tmp_path / "a.ndjson", 1)).read_bytes())
+        file.flush()
+        done = run("verify", f"/dev/fd/{reader}")
+    assert done.status == 8
+    assert done.err == (
+        f"kfws: /dev/fd/{reader} is a pipe; tapes are files: write it to one first\n"
+    )

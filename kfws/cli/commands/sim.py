@@ -309,8 +309,10 @@ async def _serve(options_: SimOptions, talk: Talk) -> None:
                 raise Interrupted(signum)
             talk.say("warning", "ended", "the tape is at its end; connections were closed (1000)")
     except OSError as exc:
+        from kfws.cli.metrics import why_deaf
+
         raise UsageError(
-            f"cannot listen at {_places(options_)}: {exc.strerror or exc}",
+            f"cannot listen at {_places(options_)}: {why_deaf(exc)}",
             hint="another --port or --rest-port, e.g. 0 for any free one",
         ) from exc
 
