@@ -4,6 +4,7 @@ was written. The one exception is what `kfws auth sign` is asked for.
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import signal
@@ -21,13 +22,14 @@ from kfws.cli.commands import COMMANDS, GROUPS
 from kfws.cli.env import Env
 from kfws.cli.plan import Typed, make_plan
 from kfws.cli.program import Program
+from kfws.errors import KfwsError
 from kfws.protocol.auth import DEMO, Credentials, sign_challenge
 from kfws.protocol.session import Session, Subscription
 from kfws.rest import Rest
 from kfws.sim.faults import KINDS
 from kfws.sim.faults import parse as parse_fault
 from kfws.sim.server import SimOptions, serve
-from kfws.sources.connection import Target
+from kfws.sources.connection import Target, dial
 from kfws.sources.live import Live
 from tests.cli.inside import beside, run
 from tests.cli.program import end, environment, start
@@ -37,7 +39,7 @@ from tests.nats_server import nats_server
 from tests.test_rest import listening
 
 WRONG = Credentials("marked-key-of-nobody-0001", "bWFya2VkLXNlY3JldC1vZi1ub2JvZHk=")
-PASSWORD = "marked-password-of-a-proxy"
+PASSWORD = "marked-word-of-a-relay"
 LOUD = ("--debug", "-v")
 # Shorter pieces may be there by chance; the last four characters of a key may be shown.
 PIECE = 8
@@ -301,6 +303,53 @@ def test_no_command_writes_a_secret(tmp_path: Path) -> None:
     marks = {*marks_of(DEMO, WRONG), PASSWORD, *signed, *signatures}
     for text in (*written, all_written(out).decode(errors="replace")):
         assert secrets_in(text, marks) == []
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        *(f"http://me:{at}{PASSWORD}@127.0.0.1:1" for at in ("x/", "x?", "x#", "x@", "/", "x[")),
+        f"http://me:{PASSWORD}/x@127.0.0.1:1",
+        f"http://me:{PASSWORD}@127.0.0.1:port",
+        f"http://me:{PASSWORD}@127.0.0.1:123456",
+        f"http://me:{PASSWORD}@[127.0.0.1:1",
+        f"http://me:{PASSWORD}@127.0.0.1:1/path",
+        f"http://me:{PASSWORD}@:1",
+        f"foo://me:{PASSWORD}@[127.0.0.1:1",
+        f"me:{PASSWORD}@127.0.0.1:1",
+        "http://127.0.0.1:port",
+    ],
+)
+def test_no_spelling_of_a_proxy_shows_its_password(proxy: str) -> None:
+    lines = (
+        ("doctor", "--env", "demo"),
+        ("subscribe", "ticker", "PF_XBTUSD", "--env", "demo", "--attempts", "1"),
+        ("request", "GET", "/derivatives/api/v3/tickers", "--env", "demo"),
+        ("products", "--refresh", "--env", "demo"),
+        ("auth", "check", "--env", "demo"),
+    )
+    is_dead = f"x@{PASSWORD}" in proxy  # it is one, and nothing listens there
+    for args in lines:
+        done = run(*args, "--proxy", proxy, *LOUD, environ=variables(WRONG))
+        assert done.status == (3 if is_dead else 2), (args, done.err)
+        assert is_dead or " is no proxy: " in done.err
+        assert secrets_in(done.out + done.err.encode(), [PASSWORD]) == []
+    with pytest.raises(KfwsError) as caught:
+        asyncio.run(_dialled(proxy))
+    assert secrets_in(f"{caught.value}{caught.value.hint}", [PASSWORD]) == []
+
+
+async def _dialled(proxy: str) -> None:
+    await dial(Target(url="wss://venue.invalid/ws/v1", proxy=proxy))
+
+
+def test_no_proxy_of_the_environment_shows_its_password() -> None:
+    for proxy in (f"http://me:{PASSWORD}/x@127.0.0.1:1", f"foo://me:{PASSWORD}@[127.0.0.1:1"):
+        env = environment(https_proxy=proxy, all_proxy=proxy)
+        done = run_apart("doctor", "--env", "demo", *LOUD, env=env)
+        assert done.returncode == 2
+        assert "127.0.0.1:1 is no proxy: " in done.stderr
+        assert secrets_in(done.stdout + done.stderr, [PASSWORD]) == []
 
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="no /proc to look into")

@@ -328,22 +328,15 @@ class Env:
 
         ``wss_proxy``, ``socks_proxy``, ``https_proxy``, ``all_proxy`` in this order (of these REST
         takes the last two), unless ``no_proxy`` names the host; on macOS and Windows the system's
-        settings as well.
+        settings as well. Raises UsageError for one that is none.
         """
-        from urllib.parse import urlsplit
-        from urllib.request import getproxies, proxy_bypass
+        from kfws.sources.failures import check_proxy
 
-        from kfws.protocol.auth import is_loopback
-
-        if typed is not None:
-            return None if typed == "none" else typed
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        if is_loopback(host) or proxy_bypass(host):
+        found = typed if typed is not None else _proxy_around(url)
+        if found is None or typed == "none":
             return None
-        names = _PROXIES[parts.scheme]
-        found = getproxies()
-        return next((found[name] for name in names if found.get(name)), None)
+        check_proxy(found)
+        return found
 
     # What is read
 
@@ -488,6 +481,21 @@ _PROXIES = {
     "https": ("https", "all"),
     "http": ("http", "all"),
 }
+
+
+def _proxy_around(url: str) -> str | None:
+    """The proxy that the environment names for a URL."""
+    from urllib.parse import urlsplit
+    from urllib.request import getproxies, proxy_bypass
+
+    from kfws.protocol.auth import is_loopback
+
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if is_loopback(host) or proxy_bypass(host):
+        return None
+    found = getproxies()
+    return next((found[name] for name in _PROXIES[parts.scheme] if found.get(name)), None)
 
 
 def unwritable(

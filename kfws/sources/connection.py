@@ -24,7 +24,6 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import (
     ConnectionClosed,
     InvalidHandshake,
-    InvalidProxy,
     InvalidStatus,
     InvalidURI,
     ProxyError,
@@ -38,11 +37,11 @@ from kfws.errors import KfwsError, MissingExtra, Unreachable, UsageError
 from kfws.protocol.events import BinaryFrame
 from kfws.sources.failures import (
     Route,
+    check_proxy,
     is_private_line,
     network_failure,
     status_failure,
     tls_context,
-    without_password,
 )
 
 __all__ = ["Connection", "Target", "dial"]
@@ -507,9 +506,11 @@ async def dial(target: Target) -> Connection:
     Raises Unreachable, Unwelcome (HTTP 401, 403), UsageError (a URL or proxy that is none) or
     MissingExtra (SOCKS).
     """
+    if target.proxy is not None:
+        check_proxy(target.proxy)
     try:
         return await _dial(target)
-    except (OSError, InvalidHandshake, InvalidURI, InvalidProxy, ImportError, ValueError) as exc:
+    except (OSError, InvalidHandshake, InvalidURI, ImportError, ValueError) as exc:
         raise _renamed(exc, target) from exc
 
 
@@ -581,11 +582,6 @@ def _renamed(exc: Exception, target: Target) -> KfwsError:
             return status_failure(exc.response.status_code, wait, target)
         case ProxyError():
             return Unreachable(f"{target.dialled} refused: {exc}", hint="look at --proxy")
-        case InvalidProxy():
-            return UsageError(
-                f"{without_password(exc.proxy)} is no proxy: {exc.msg}",
-                hint="e.g. --proxy http://host:3128 or socks5://host:1080",
-            )
         case InvalidURI():
             return UsageError(str(exc), hint="look at --url")
         # The library calls an answer above its limits by the same name.
