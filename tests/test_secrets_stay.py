@@ -305,6 +305,48 @@ def test_no_command_writes_a_secret(tmp_path: Path) -> None:
         assert secrets_in(text, marks) == []
 
 
+def test_a_token_in_the_url_of_a_venue_is_not_shown(tmp_path: Path) -> None:
+    tape = tmp_path / "tape.ndjson"
+    with beside(lambda: serve(SimOptions(rest_port=0))) as venue:
+        url = f"{venue.url}?token={PASSWORD}"
+        lines: list[tuple[int, tuple[str, ...]]] = [
+            (0, ("subscribe", "ticker", "PF_XBTUSD", "--url", url, "-n", "1", "-o", str(tape))),
+            (0, ("subscribe", "ticker", "PF_XBTUSD", "--url", url, "-n", "1", "--events")),
+            (0, ("replay", str(tape), "--speed", "max", "--events")),
+            (0, ("doctor", "--url", url, "--rest-url", venue.rest_url)),
+            (0, ("config", "show", "subscribe")),
+        ]
+        told = list(_of_each(lines, {"KFWS_URL": url}))
+    assert '"url":"ws://127.0.0.1' in told[1]
+    assert "?***" in tape.read_text()
+    assert secrets_in("".join(told) + tape.read_text(), [PASSWORD]) == []
+
+
+def _of_each(lines: Iterable[tuple[int, tuple[str, ...]]], more: dict[str, str]) -> Iterator[str]:
+    for status, args in lines:
+        loud = () if args[0] == "config" else LOUD
+        done = run(*args, *loud, environ=more if args[0] == "config" else {})
+        assert done.status == status, (args, done.err)
+        yield done.out.decode() + done.err
+
+
+def test_nor_in_an_address_that_is_none() -> None:
+    query = f"?token={PASSWORD}"
+    ticker = ("subscribe", "ticker", "PF_XBTUSD")
+    lines: list[tuple[int, tuple[str, ...]]] = [
+        *((2, (*ticker, "--url", f"{url}{query}")) for url in ("ws://h:port/", "foo://h/")),
+        (2, ("doctor", "--url", f"wss://h:port/{query}")),
+        *((2, ("products", "--rest-url", f"{url}{query}")) for url in ("foo://h/", "https://h/")),
+        *((2, (*ticker, "-o", out)) for out in (f"nats://h/kraken{query}", f"nats://h{query}/x")),
+        *((2, (*ticker, "-o", f"{url}{PASSWORD}@h/x")) for url in ("nats:/me:", "tls:me:")),
+        (2, (*ticker, "--source", f"nats:/me:{PASSWORD}@h/x")),
+        (2, (*ticker, "--source", f"me:{PASSWORD}@h/x?y")),
+        (2, ("book", "PF_XBTUSD", "-o", f"nats:/me:{PASSWORD}@h/x")),
+        *((8, ("replay", f"nats:{url}")) for url in (f"/me:{PASSWORD}@h/x", f"//h/x{query}")),
+    ]
+    assert secrets_in("".join(_of_each(lines, {})), [PASSWORD]) == []
+
+
 @pytest.mark.parametrize(
     "proxy",
     [

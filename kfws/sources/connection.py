@@ -34,6 +34,7 @@ from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import OPEN, Event
 
 from kfws.errors import KfwsError, MissingExtra, Unreachable, UsageError
+from kfws.protocol.auth import as_shown
 from kfws.protocol.events import BinaryFrame
 from kfws.sources.failures import (
     Route,
@@ -496,7 +497,7 @@ class _Dial(connect):
     def process_redirect(self, exc: Exception) -> Exception | str:
         found = super().process_redirect(exc) if self.follow_redirects else exc
         if isinstance(found, str) and not (self.allow_plain or is_private_line(found)):
-            return SecurityError(f"{found} is not encrypted")
+            return SecurityError(f"{as_shown(found)} is not encrypted")
         return found
 
 
@@ -583,7 +584,7 @@ def _renamed(exc: Exception, target: Target) -> KfwsError:
         case ProxyError():
             return Unreachable(f"{target.dialled} refused: {exc}", hint="look at --proxy")
         case InvalidURI():
-            return UsageError(str(exc), hint="look at --url")
+            return UsageError(f"{as_shown(exc.uri)} is no address: {exc.msg}", hint="look at --url")
         # The library calls an answer above its limits by the same name.
         case SecurityError() if "redirect" in str(exc) or "not encrypted" in str(exc):
             return Unreachable(f"{place} points elsewhere: {exc}", permanent=True)
