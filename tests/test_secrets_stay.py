@@ -411,6 +411,15 @@ def test_a_list_of_processes_shows_no_secret(tmp_path: Path) -> None:
     assert secrets_in(seen.read_bytes(), marks_of(DEMO)) == []
 
 
+def test_what_a_command_says_beside_the_key_is_not_told() -> None:
+    prints = f"set -x; echo {WRONG.key}; echo {WRONG.secret}; exit 3"
+    for args in (("subscribe", "fills"), ("auth", "check"), ("doctor", "--env", "sim")):
+        done = run(*args, "--credentials-command", prints, *LOUD)
+        assert done.status == 4
+        assert "ended with status 3" in f"{done.out.decode()}{done.err}"
+        assert secrets_in(done.out + done.err.encode(), marks_of(WRONG)) == []
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -42,8 +42,6 @@ LINES_KEPT = 1000
 # A pipe that is ready takes this much without blocking (PIPE_BUF on Linux, 512 at least).
 ATOMIC_BYTES = 512 if not hasattr(os, "fpathconf") else 4096
 CLOSED = -1
-# Characters of what a failed command said.
-SAID = 200
 NO_KEY = "`kfws auth login`, or set KFWS_API_KEY and KFWS_API_SECRET, or give --credentials FILE"
 
 
@@ -560,7 +558,8 @@ _BELOW_HOME = {"cache": ".cache", "config": ".config", "state": ".local/state"}
 
 
 def _output_of(command: str) -> str:
-    """What a command such as `pass show kraken` prints; its stderr is told where it failed."""
+    """What a command such as `pass show kraken` prints. Its stderr may hold the key (`set -x`), so
+    it is not told."""
     import subprocess
 
     from kfws.errors import Unwelcome
@@ -568,10 +567,8 @@ def _output_of(command: str) -> str:
     # A shell on purpose: the user typed a command line.
     done = subprocess.run(command, shell=True, capture_output=True, check=False)  # noqa: S602
     if done.returncode:
-        said = " ".join(done.stderr.decode(errors="replace").split())
-        quoted = f": {said[:SAID]}{'…' if len(said) > SAID else ''}" if said else ""
         raise Unwelcome(
-            f"--credentials-command ended with status {done.returncode}{quoted}",
-            hint="it must print api_key = … and api_secret = …",
+            f"--credentials-command ended with status {done.returncode}",
+            hint="run it yourself to see why; it must print api_key = … and api_secret = …",
         )
     return done.stdout.decode(errors="replace")
