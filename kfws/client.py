@@ -25,7 +25,7 @@ from weakref import WeakSet
 from kfws.errors import KfwsError, MissingCredentials, Unwelcome, UsageError
 from kfws.exceptions import KrakenAuthenticationError
 from kfws.protocol import wire
-from kfws.protocol.auth import Credentials, Nonces, is_loopback, sign_challenge
+from kfws.protocol.auth import Credentials, Nonces, as_shown, is_loopback, sign_challenge
 from kfws.protocol.book import Book
 from kfws.protocol.events import (
     Broken,
@@ -833,9 +833,11 @@ def _full(url: str) -> str:
     url = url if "://" in url else f"wss://{url}"
     parts = urlsplit(url)
     if parts.scheme not in ("ws", "wss"):
-        raise ValueError(f"{url} is no WebSocket: host and path, or wss://")
+        raise ValueError(f"{as_shown(url)} is no WebSocket: host and path, or wss://")
     if parts.scheme == "ws" and not is_loopback(parts.hostname or ""):
-        raise ValueError(f"{url} is not encrypted: ws:// is for this machine alone, use wss://")
+        raise ValueError(
+            f"{as_shown(url)} is not encrypted: ws:// is for this machine alone, use wss://"
+        )
     return url
 
 

@@ -29,6 +29,7 @@ from kfws.exceptions import (
 from kfws.protocol.auth import Credentials, Nonces, sign_request
 from kfws.sources.failures import (
     Route,
+    check_proxy,
     is_private_line,
     network_failure,
     status_failure,
@@ -84,6 +85,8 @@ class Rest:
                 f"{without_password(proxy)} is no HTTP proxy",
                 hint="REST takes no other, e.g. --proxy http://host:3128",
             )
+        if proxy is not None:
+            check_proxy(proxy)
         self._route = Route(base_url.rstrip("/"), proxy, ca_file)
         self._credentials = credentials
         self._nonces = Nonces()
@@ -255,7 +258,10 @@ class Rest:
                     hint="look at --proxy",
                 )
             case aiohttp.InvalidURL():
-                return UsageError(f"{exc.url} is no address", hint="look at the path, or --proxy")
+                # The URL itself may be that of the proxy, or hold a token.
+                return UsageError(
+                    f"this request of {route.place} has no address", hint="look at the path"
+                )
             case TimeoutError():
                 return network_failure(exc, route)
             case _:

@@ -4,6 +4,7 @@ was written. The one exception is what `kfws auth sign` is asked for.
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import signal
@@ -21,13 +22,14 @@ from kfws.cli.commands import COMMANDS, GROUPS
 from kfws.cli.env import Env
 from kfws.cli.plan import Typed, make_plan
 from kfws.cli.program import Program
+from kfws.errors import KfwsError
 from kfws.protocol.auth import DEMO, Credentials, sign_challenge
 from kfws.protocol.session import Session, Subscription
 from kfws.rest import Rest
 from kfws.sim.faults import KINDS
 from kfws.sim.faults import parse as parse_fault
 from kfws.sim.server import SimOptions, serve
-from kfws.sources.connection import Target
+from kfws.sources.connection import Target, dial
 from kfws.sources.live import Live
 from tests.cli.inside import beside, run
 from tests.cli.program import end, environment, start
@@ -37,7 +39,7 @@ from tests.nats_server import nats_server
 from tests.test_rest import listening
 
 WRONG = Credentials("marked-key-of-nobody-0001", "bWFya2VkLXNlY3JldC1vZi1ub2JvZHk=")
-PASSWORD = "marked-password-of-a-proxy"
+PASSWORD = "marked-word-of-a-relay"
 LOUD = ("--debug", "-v")
 # Shorter pieces may be there by chance; the last four characters of a key may be shown.
 PIECE = 8
@@ -303,6 +305,95 @@ def test_no_command_writes_a_secret(tmp_path: Path) -> None:
         assert secrets_in(text, marks) == []
 
 
+def test_a_token_in_the_url_of_a_venue_is_not_shown(tmp_path: Path) -> None:
+    tape = tmp_path / "tape.ndjson"
+    with beside(lambda: serve(SimOptions(rest_port=0))) as venue:
+        url = f"{venue.url}?token={PASSWORD}"
+        lines: list[tuple[int, tuple[str, ...]]] = [
+            (0, ("subscribe", "ticker", "PF_XBTUSD", "--url", url, "-n", "1", "-o", str(tape))),
+            (0, ("subscribe", "ticker", "PF_XBTUSD", "--url", url, "-n", "1", "--events")),
+            (0, ("replay", str(tape), "--speed", "max", "--events")),
+            (0, ("doctor", "--url", url, "--rest-url", venue.rest_url)),
+            (0, ("config", "show", "subscribe")),
+        ]
+        told = list(_of_each(lines, {"KFWS_URL": url}))
+    assert '"url":"ws://127.0.0.1' in told[1]
+    assert "?***" in tape.read_text()
+    assert secrets_in("".join(told) + tape.read_text(), [PASSWORD]) == []
+
+
+def _of_each(lines: Iterable[tuple[int, tuple[str, ...]]], more: dict[str, str]) -> Iterator[str]:
+    for status, args in lines:
+        loud = () if args[0] == "config" else LOUD
+        done = run(*args, *loud, environ=more if args[0] == "config" else {})
+        assert done.status == status, (args, done.err)
+        yield done.out.decode() + done.err
+
+
+def test_nor_in_an_address_that_is_none() -> None:
+    query = f"?token={PASSWORD}"
+    ticker = ("subscribe", "ticker", "PF_XBTUSD")
+    lines: list[tuple[int, tuple[str, ...]]] = [
+        *((2, (*ticker, "--url", f"{url}{query}")) for url in ("ws://h:port/", "foo://h/")),
+        (2, ("doctor", "--url", f"wss://h:port/{query}")),
+        *((2, ("products", "--rest-url", f"{url}{query}")) for url in ("foo://h/", "https://h/")),
+        *((2, (*ticker, "-o", out)) for out in (f"nats://h/kraken{query}", f"nats://h{query}/x")),
+        *((2, (*ticker, "-o", f"{url}{PASSWORD}@h/x")) for url in ("nats:/me:", "tls:me:")),
+        (2, (*ticker, "--source", f"nats:/me:{PASSWORD}@h/x")),
+        (2, (*ticker, "--source", f"me:{PASSWORD}@h/x?y")),
+        (2, ("book", "PF_XBTUSD", "-o", f"nats:/me:{PASSWORD}@h/x")),
+        *((8, ("replay", f"nats:{url}")) for url in (f"/me:{PASSWORD}@h/x", f"//h/x{query}")),
+    ]
+    assert secrets_in("".join(_of_each(lines, {})), [PASSWORD]) == []
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        *(f"http://me:{at}{PASSWORD}@127.0.0.1:1" for at in ("x/", "x?", "x#", "x@", "/", "x[")),
+        f"http://me:{PASSWORD}/x@127.0.0.1:1",
+        f"http://me:{PASSWORD}@127.0.0.1:port",
+        f"http://me:{PASSWORD}@127.0.0.1:123456",
+        f"http://me:{PASSWORD}@[127.0.0.1:1",
+        f"http://me:{PASSWORD}@127.0.0.1:1/path",
+        f"http://me:{PASSWORD}@:1",
+        f"foo://me:{PASSWORD}@[127.0.0.1:1",
+        f"me:{PASSWORD}@127.0.0.1:1",
+        "http://127.0.0.1:port",
+    ],
+)
+def test_no_spelling_of_a_proxy_shows_its_password(proxy: str) -> None:
+    lines = (
+        ("doctor", "--env", "demo"),
+        ("subscribe", "ticker", "PF_XBTUSD", "--env", "demo", "--attempts", "1"),
+        ("request", "GET", "/derivatives/api/v3/tickers", "--env", "demo"),
+        ("products", "--refresh", "--env", "demo"),
+        ("auth", "check", "--env", "demo"),
+    )
+    is_dead = f"x@{PASSWORD}" in proxy  # it is one, and nothing listens there
+    for args in lines:
+        done = run(*args, "--proxy", proxy, *LOUD, environ=variables(WRONG))
+        assert done.status == (3 if is_dead else 2), (args, done.err)
+        assert is_dead or " is no proxy: " in done.err
+        assert secrets_in(done.out + done.err.encode(), [PASSWORD]) == []
+    with pytest.raises(KfwsError) as caught:
+        asyncio.run(_dialled(proxy))
+    assert secrets_in(f"{caught.value}{caught.value.hint}", [PASSWORD]) == []
+
+
+async def _dialled(proxy: str) -> None:
+    await dial(Target(url="wss://venue.invalid/ws/v1", proxy=proxy))
+
+
+def test_no_proxy_of_the_environment_shows_its_password() -> None:
+    for proxy in (f"http://me:{PASSWORD}/x@127.0.0.1:1", f"foo://me:{PASSWORD}@[127.0.0.1:1"):
+        env = environment(https_proxy=proxy, all_proxy=proxy)
+        done = run_apart("doctor", "--env", "demo", *LOUD, env=env)
+        assert done.returncode == 2
+        assert "127.0.0.1:1 is no proxy: " in done.stderr
+        assert secrets_in(done.stdout + done.stderr, [PASSWORD]) == []
+
+
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="no /proc to look into")
 def test_a_list_of_processes_shows_no_secret(tmp_path: Path) -> None:
     """What everybody sees of a process (`ps`), of ours and of the command that prints the key."""
@@ -318,6 +409,15 @@ def test_a_list_of_processes_shows_no_secret(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert b"subscribe" in seen.read_bytes()
     assert secrets_in(seen.read_bytes(), marks_of(DEMO)) == []
+
+
+def test_what_a_command_says_beside_the_key_is_not_told() -> None:
+    prints = f"set -x; echo {WRONG.key}; echo {WRONG.secret}; exit 3"
+    for args in (("subscribe", "fills"), ("auth", "check"), ("doctor", "--env", "sim")):
+        done = run(*args, "--credentials-command", prints, *LOUD)
+        assert done.status == 4
+        assert "ended with status 3" in f"{done.out.decode()}{done.err}"
+        assert secrets_in(done.out + done.err.encode(), marks_of(WRONG)) == []
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,13 @@ from kfws.protocol.events import Data, Notice, Opened, Redial, Subscribed
 from kfws.protocol.session import Session, Subscription
 from kfws.sinks.columns import printable
 from kfws.sources.connection import Connection, Target, dial
-from kfws.sources.failures import network_failure, tls_context, without_password
+from kfws.sources.failures import (
+    Route,
+    network_failure,
+    status_failure,
+    tls_context,
+    without_password,
+)
 from kfws.sources.live import HEARTBEAT, Live
 
 __all__ = ["PRIVATE_FEED", "Check", "Checklist", "check_key", "check_rest", "check_venue"]
@@ -232,8 +238,8 @@ class _Visit:
 
     async def ping(self) -> Check:
         took = []
-        for _ in range(PINGS):
-            async with asyncio.timeout(self._target.open_timeout_s):
+        async with asyncio.timeout(self._target.open_timeout_s):  # all of them
+            for _ in range(PINGS):
                 took.append(1000 * await self._standing.round_trip_s())
         p50, p99 = round(median(took), 2), round(max(took), 2)
         self._round_trip_ms = p50
@@ -290,6 +296,8 @@ async def check_rest(base: str, target: Target, proxy: str | None) -> Check:
     try:
         async with Rest(base, proxy=proxy, ca_file=target.ca_file) as rest:
             status, body = await rest.fetch("GET", TICKER, auth=False)
+        if status in (401, 403):  # it was not signed, so no key is to blame
+            raise status_failure(status, "", Route(base, proxy, target.ca_file))
         judge(status, body.decode(errors="replace"))
     except KfwsError as exc:
         return Check.failed("rest", exc)

@@ -42,8 +42,6 @@ LINES_KEPT = 1000
 # A pipe that is ready takes this much without blocking (PIPE_BUF on Linux, 512 at least).
 ATOMIC_BYTES = 512 if not hasattr(os, "fpathconf") else 4096
 CLOSED = -1
-# Characters of what a failed command said.
-SAID = 200
 SIMULATORS_OWN = "the simulator's own"
 NO_KEY = "`kfws auth login`, or set KFWS_API_KEY and KFWS_API_SECRET, or give --credentials FILE"
 
@@ -329,22 +327,15 @@ class Env:
 
         ``wss_proxy``, ``socks_proxy``, ``https_proxy``, ``all_proxy`` in this order (of these REST
         takes the last two), unless ``no_proxy`` names the host; on macOS and Windows the system's
-        settings as well.
+        settings as well. Raises UsageError for one that is none.
         """
-        from urllib.parse import urlsplit
-        from urllib.request import getproxies, proxy_bypass
+        from kfws.sources.failures import check_proxy
 
-        from kfws.protocol.auth import is_loopback
-
-        if typed is not None:
-            return None if typed == "none" else typed
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        if is_loopback(host) or proxy_bypass(host):
+        found = typed if typed is not None else _proxy_around(url)
+        if found is None or typed == "none":
             return None
-        names = _PROXIES[parts.scheme]
-        found = getproxies()
-        return next((found[name] for name in names if found.get(name)), None)
+        check_proxy(found)
+        return found
 
     # What is read
 
@@ -512,6 +503,21 @@ _PROXIES = {
 }
 
 
+def _proxy_around(url: str) -> str | None:
+    """The proxy that the environment names for a URL."""
+    from urllib.parse import urlsplit
+    from urllib.request import getproxies, proxy_bypass
+
+    from kfws.protocol.auth import is_loopback
+
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if is_loopback(host) or proxy_bypass(host):
+        return None
+    found = getproxies()
+    return next((found[name] for name in _PROXIES[parts.scheme] if found.get(name)), None)
+
+
 def unwritable(
     exc: OSError, name: str = "stdout", *, hint: str = "lead it to a file or a pipe"
 ) -> OutputError:
@@ -574,7 +580,8 @@ _BELOW_HOME = {"cache": ".cache", "config": ".config", "state": ".local/state"}
 
 
 def _output_of(command: str) -> str:
-    """What a command such as `pass show kraken` prints; its stderr is told where it failed."""
+    """What a command such as `pass show kraken` prints. Its stderr may hold the key (`set -x`), so
+    it is not told."""
     import subprocess
 
     from kfws.errors import Unwelcome
@@ -582,10 +589,8 @@ def _output_of(command: str) -> str:
     # A shell on purpose: the user typed a command line.
     done = subprocess.run(command, shell=True, capture_output=True, check=False)  # noqa: S602
     if done.returncode:
-        said = " ".join(done.stderr.decode(errors="replace").split())
-        quoted = f": {said[:SAID]}{'…' if len(said) > SAID else ''}" if said else ""
         raise Unwelcome(
-            f"--credentials-command ended with status {done.returncode}{quoted}",
-            hint="it must print api_key = … and api_secret = …",
+            f"--credentials-command ended with status {done.returncode}",
+            hint="run it yourself to see why; it must print api_key = … and api_secret = …",
         )
     return done.stdout.decode(errors="replace")

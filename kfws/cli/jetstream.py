@@ -12,6 +12,7 @@ import msgspec
 
 from kfws.cli.quantities import duration_s, size_bytes
 from kfws.errors import UsageError
+from kfws.protocol.auth import as_shown
 from kfws.protocol.feeds import FEEDS
 from kfws.tapes.subjects import Address
 
@@ -144,7 +145,7 @@ def _source(typed: TypedJetStream) -> Address | None:
         raise UsageError("--since and --from-seq both say where to begin", hint="leave one away")
     if not typed.source.startswith(("nats://", "tls://")):
         raise UsageError(
-            f"--source {typed.source.split('@')[-1]} is no JetStream",
+            f"--source {as_shown(typed.source)} is no JetStream",
             hint="nats://HOST/STREAM; tapes are for `kfws replay`",
         )
     return Address.of(typed.source)

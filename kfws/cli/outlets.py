@@ -180,13 +180,14 @@ def _sink(output: Output, plan: Plan, env: Env, feed: str) -> Sink:
 def header_of(plan: Plan, env: Env) -> dict[str, Any]:
     """What a tape says of itself in its first line."""
     from kfws import __version__
+    from kfws.protocol.auth import as_shown
 
     header: dict[str, Any] = {"version": __version__}
     if any(output.is_tape for output in plan.outputs):
         from kfws.cli.secrets import without_secrets
 
         header["command"] = without_secrets(env.args)
-    header["venue"] = plan.venue or plan.url
+    header["venue"] = plan.venue or as_shown(plan.url)
     header["feeds"] = plan.feeds
     header["products"] = plan.products
     if plan.until is not None:

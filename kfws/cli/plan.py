@@ -19,7 +19,7 @@ from kfws.cli.quantities import address, duration_s, size_bytes, time_or_size
 from kfws.cli.where import Expression, parse
 from kfws.errors import UsageError
 from kfws.products_cache import Products, tick_size
-from kfws.protocol.auth import is_loopback
+from kfws.protocol.auth import as_shown, is_loopback
 from kfws.protocol.feeds import FEEDS, nearest, spelled
 from kfws.protocol.products import is_glob, is_well_formed, match, spelling
 from kfws.sinks.columns import BOARD, csv_columns, named, table_columns
@@ -526,8 +526,10 @@ def _jetstream(
 
 
 def _file(path: str, *, rotates: bool) -> Output:
-    if "://" in path:
-        raise UsageError(f"{path.split('://')[0]}:// is no output of this version", hint="-o PATH")
+    if "://" in path or is_jetstream(path):
+        raise UsageError(
+            f"{path.partition(':')[0]}:// is no output of this version", hint="-o PATH"
+        )
     if not path or path.endswith("/") or "\0" in path:
         raise UsageError(f"-o {path!r} names no file", hint="e.g. -o trades.ndjson.zst")
     stem, ending = posixpath.splitext(path)
@@ -724,7 +726,7 @@ def rest_base(
     if rest_url is not None:
         parts = _address("--rest-url", rest_url, ("https", "http"), _REST_HINT)
         if parts.path not in ("", "/") or parts.query:
-            raise UsageError(f"--rest-url {rest_url} has a path", hint=_REST_HINT)
+            raise UsageError(f"--rest-url {as_shown(rest_url)} has a path", hint=_REST_HINT)
     elif url is not None:
         parts = _address("--url", url, ("wss", "ws"), _URL_HINT)
     else:
@@ -749,10 +751,10 @@ def _address(option: str, typed: str, schemes: tuple[str, str], hint: str) -> Sp
         parts = urlsplit(typed)
         _ = parts.port
     except ValueError as exc:
-        raise UsageError(f"{option} {typed}: {exc}", hint=hint) from exc
+        raise UsageError(f"{option} {as_shown(typed)}: {exc}", hint=hint) from exc
     if parts.scheme not in schemes or not parts.hostname:
         kind = "WebSocket" if "wss" in schemes else "REST"
-        raise UsageError(f"{option} {typed} is no {kind} address", hint=hint)
+        raise UsageError(f"{option} {as_shown(typed)} is no {kind} address", hint=hint)
     return parts
 
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from kfws.errors import Unwelcome
-from kfws.protocol.auth import Credentials
+from kfws.protocol.auth import Credentials, as_shown
 
 __all__ = [
     "VARIABLES",
@@ -182,6 +182,6 @@ def without_secrets(args: Sequence[str]) -> str:
         elif name in _HIDDEN and equals:
             arg = f"{name}=***"
         elif before == "--url" or name == "--url":
-            arg = re.sub(r"\?.*", "?***", arg)
+            arg = as_shown(arg)
         shown.append(arg)
     return shlex.join(shown).encode(errors="replace").decode()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import re
 from ipaddress import ip_address
 
 import msgspec
@@ -15,6 +16,7 @@ __all__ = [
     "DEMO",
     "Credentials",
     "Nonces",
+    "as_shown",
     "is_loopback",
     "sign_challenge",
     "sign_request",
@@ -74,6 +76,16 @@ def is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
+
+
+def as_shown(url: str) -> str:
+    """A URL as it may be said or written down.
+
+    Its query may hold a token, and where there is an ``@``, a password may be anywhere in it.
+    """
+    if "@" in url:
+        return re.sub(r"^([a-z+]+:/+)?.*", r"\1***", url, count=1, flags=re.DOTALL)
+    return re.sub(r"([?#]).*", r"\1***", url, flags=re.DOTALL)
 
 
 def sign_challenge(secret: str, challenge: str) -> str:

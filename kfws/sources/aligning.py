@@ -44,6 +44,7 @@ class Alignment:
         """What is passed on, where a recording said something and the arbiter gave something."""
         came = [(self._streams[each.feed, each.product], each) for each in said if _is_led(each)]
         for stream, data in came:
+            stream.forget(now_ns)
             stream.come(leg, data)
         own = {id(data) for _, data in came}
         for event in given:
@@ -55,7 +56,6 @@ class Alignment:
                 yield event
         for stream, data in came:
             yield from stream.meet(leg, data, now_ns)
-            stream.forget(now_ns)
 
     def end(self, now_ns: int) -> Iterator[Event]:
         """All recordings ended."""
@@ -158,11 +158,15 @@ class _Stream:
     def forget(self, now_ns: int) -> None:
         """What others would have met by now, or what is behind it."""
         since_ns = now_ns - KEPT_NS
+        for leg, line in self._open.items():
+            while line and line[0].received_ns < since_ns:
+                is_copy = line[0].payload in self._owed[leg]
+                if not (is_copy or (len(line) > 1 and line[1].received_ns < since_ns)):
+                    break
+                self._leave_out(leg, [line.popleft()])
+        # Behind, so that who was quiet for long still matches what it brought in time.
         for owed in (self._given, *self._owed.values()):
             owed.forget(since_ns)
-        for leg, line in self._open.items():
-            while len(line) > 1 and line[1].received_ns < since_ns:
-                self._leave_out(leg, [line.popleft()])
 
     def end(self, now_ns: int) -> Iterator[Data]:
         """What came after all that was passed on is next; the rest is left out."""

@@ -24,7 +24,6 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import (
     ConnectionClosed,
     InvalidHandshake,
-    InvalidProxy,
     InvalidStatus,
     InvalidURI,
     ProxyError,
@@ -35,14 +34,15 @@ from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import OPEN, Event
 
 from kfws.errors import KfwsError, MissingExtra, Unreachable, UsageError
+from kfws.protocol.auth import as_shown
 from kfws.protocol.events import BinaryFrame
 from kfws.sources.failures import (
     Route,
+    check_proxy,
     is_private_line,
     network_failure,
     status_failure,
     tls_context,
-    without_password,
 )
 
 __all__ = ["Connection", "Target", "dial"]
@@ -532,7 +532,7 @@ class _Dial(connect):
     def process_redirect(self, exc: Exception) -> Exception | str:
         found = super().process_redirect(exc) if self.follow_redirects else exc
         if isinstance(found, str) and not (self.allow_plain or is_private_line(found)):
-            return SecurityError(f"{found} is not encrypted")
+            return SecurityError(f"{as_shown(found)} is not encrypted")
         return found
 
 
@@ -542,9 +542,11 @@ async def dial(target: Target) -> Connection:
     Raises Unreachable, Unwelcome (HTTP 401, 403), UsageError (a URL or proxy that is none) or
     MissingExtra (SOCKS).
     """
+    if target.proxy is not None:
+        check_proxy(target.proxy)
     try:
         return await _dial(target)
-    except (OSError, InvalidHandshake, InvalidURI, InvalidProxy, ImportError, ValueError) as exc:
+    except (OSError, InvalidHandshake, InvalidURI, ImportError, ValueError) as exc:
         raise _renamed(exc, target) from exc
 
 
@@ -616,13 +618,8 @@ def _renamed(exc: Exception, target: Target) -> KfwsError:
             return status_failure(exc.response.status_code, wait, target)
         case ProxyError():
             return Unreachable(f"{target.dialled} refused: {exc}", hint="look at --proxy")
-        case InvalidProxy():
-            return UsageError(
-                f"{without_password(exc.proxy)} is no proxy: {exc.msg}",
-                hint="e.g. --proxy http://host:3128 or socks5://host:1080",
-            )
         case InvalidURI():
-            return UsageError(str(exc), hint="look at --url")
+            return UsageError(f"{as_shown(exc.uri)} is no address: {exc.msg}", hint="look at --url")
         # The library calls an answer above its limits by the same name.
         case SecurityError() if "redirect" in str(exc) or "not encrypted" in str(exc):
             return Unreachable(f"{place} points elsewhere: {exc}", permanent=True)

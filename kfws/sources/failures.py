@@ -6,6 +6,7 @@ WebSocket and REST share it.
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 import time
@@ -18,6 +19,7 @@ from kfws.sources.backoff import retry_after
 
 __all__ = [
     "Route",
+    "check_proxy",
     "is_private_line",
     "network_failure",
     "status_failure",
@@ -82,8 +84,36 @@ def tls_context(ca_file: str | None) -> ssl.SSLContext:
 
 
 def without_password(url: str) -> str:
-    parts = urlsplit(url)
-    return parts.netloc.rpartition("@")[2] or url.rpartition("@")[2]
+    """Host and port. All before the last ``@`` may be of a password, whatever characters it has."""
+    return re.split("[/?#]", url.rpartition("@")[2].rpartition("://")[2])[0]
+
+
+def check_proxy(url: str) -> None:
+    """Whether it is scheme, host and port, with a user and password or without.
+
+    Raises UsageError, which shows nothing of a password; hence no cause is kept.
+    """
+    fault = _fault_of_proxy(url)
+    if fault:
+        raise UsageError(f"{without_password(url)} is no proxy: {fault}", hint=_PROXY_HINT)
+
+
+def _fault_of_proxy(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return f"its host or port is none{_ENCODE if '@' in url else ''}"
+    if parts.scheme not in _PROXY_SCHEMES:
+        return f"its scheme is none of {', '.join(_PROXY_SCHEMES)}"
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        return f"it has more than host and port{_ENCODE if '@' in url else ''}"
+    return "" if host and port != 0 else "it names no host, or port 0"
+
+
+_PROXY_SCHEMES = ("http", "https", "socks5", "socks5h", "socks4", "socks4a")
+_PROXY_HINT = "e.g. --proxy http://host:3128 or socks5://host:1080"
+_ENCODE = "; of a password / ? # [ are written %2F %3F %23 %5B"
 
 
 def network_failure(exc: Exception, route: Route) -> KfwsError:

@@ -17,7 +17,7 @@ from typing import Literal
 import msgspec
 
 from kfws.errors import KfwsError, ReaderTooSlow, Refused, Unreachable, Unwelcome
-from kfws.protocol.auth import Credentials
+from kfws.protocol.auth import Credentials, as_shown
 from kfws.protocol.events import Cause, Closed, Event, Opened, Redial, Silent, Tick
 from kfws.protocol.sequence import Sequences
 from kfws.protocol.session import Session, Subscription
@@ -326,7 +326,9 @@ class Live:
 
     def _opened(self, connection: Connection) -> Opened:
         return Opened(
-            received_ns=connection.opened_ns, connection=self._number, url=self._target.url
+            received_ns=connection.opened_ns,
+            connection=self._number,
+            url=as_shown(self._target.url),
         )
 
     def _closed(self, connection: Connection) -> Closed:

@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple, Protocol
 
 from kfws.errors import OutputError
+from kfws.protocol.auth import as_shown
 from kfws.tapes import line, names
+from kfws.tapes.subjects import is_jetstream
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -115,7 +117,10 @@ def find(names: Iterable[str], *, faults: list[OutputError] | None = None) -> li
             for tape in (_below(path, unread) if os.path.isdir(path) else [path])  # noqa: PTH112
         ]
         if not tapes and len(unread) == known:
-            what = f"no tape in {name}" if paths else f"there is no {name or 'tape without a name'}"
+            shown = as_shown(name) if is_jetstream(name) else name
+            what = (
+                f"no tape in {name}" if paths else f"there is no {shown or 'tape without a name'}"
+            )
             raise OutputError(what, hint="name a tape, a folder with tapes or a glob")
         for tape in tapes:
             try:

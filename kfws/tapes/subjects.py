@@ -11,6 +11,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from kfws.errors import UsageError
+from kfws.protocol.auth import as_shown
 from kfws.protocol.events import Data
 from kfws.protocol.feeds import FEEDS
 
@@ -42,7 +43,7 @@ _HINT = "e.g. nats://localhost:4222/kraken"
 
 def is_jetstream(text: str) -> bool:
     """Whether an output or a source is a JetStream's address."""
-    return text.startswith(("nats://", "tls://"))
+    return text.startswith(("nats:", "tls:"))
 
 
 class Address(NamedTuple):
@@ -57,7 +58,8 @@ class Address(NamedTuple):
     def of(cls, text: str) -> Address:
         """Raises UsageError; what is quoted holds no password."""
         scheme, _, rest = text.partition("://")
-        if "@" in rest:
+        if "@" in text:
+            scheme = scheme.partition(":")[0]
             raise UsageError(
                 f"{scheme}://…: an address takes no user, password or token",
                 hint="--nats-creds FILE, or the token in KFWS_NATS_TOKEN",
@@ -65,7 +67,7 @@ class Address(NamedTuple):
         hosts, _, stream = rest.partition("/")
         servers = tuple(f"{scheme}://{host}" for host in hosts.split(","))
         if not _NAME.fullmatch(stream):
-            raise UsageError(f"{text} names no stream", hint=_HINT)
+            raise UsageError(f"{as_shown(text)} names no stream", hint=_HINT)
         for each in servers:
             _check_server(each)
         return cls(text, servers, stream)
@@ -76,9 +78,9 @@ def _check_server(url: str) -> None:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError as exc:
-        raise UsageError(f"{url}: {exc}", hint=_HINT) from exc
+        raise UsageError(f"{as_shown(url)}: {exc}", hint=_HINT) from exc
     if not parts.hostname or parts.query or parts.fragment:
-        raise UsageError(f"{url} is no address of a server", hint=_HINT)
+        raise UsageError(f"{as_shown(url)} is no address of a server", hint=_HINT)
 
 
 class Filed(NamedTuple):

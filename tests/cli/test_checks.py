@@ -1,18 +1,28 @@
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 import ssl
-from contextlib import AbstractAsyncContextManager
+import tomllib
+from asyncio import StreamReader as Reader
+from asyncio import StreamWriter as Writer
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import trustme
 
+from kfws.cli.checks import check_venue
 from kfws.protocol.auth import DEMO
 from kfws.sim.server import SimOptions, serve
+from kfws.sources.connection import Target
 from tests.cli.inside import beside, run
 from tests.loopback import Loopback, loopback
+from tests.test_rest import listening
 
 KEY = {"KFWS_API_KEY": DEMO.key, "KFWS_API_SECRET": DEMO.secret}
 VENUE = ["name lookup", "tcp", "tls", "websocket", "round trip", "clock", "rest"]
@@ -153,3 +163,48 @@ def test_the_checklist_has_the_forms_of_every_list(unused_tcp_port: int) -> None
     assert len(csv) == 12
     indented = run("doctor", *where, "-f", "json").out.decode()
     assert '\n  "check": "tcp"' in indented
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_no_key_is_blamed_for_what_was_not_signed(status: int) -> None:
+    with (
+        beside(lambda: serve(SimOptions())) as venue,
+        beside(lambda: listening(status=status)) as r,
+    ):
+        _, found, _ = looked("--url", venue.url, "--rest-url", r.url)
+    assert found["rest"]["found"].endswith(f"answered HTTP {status}: not welcome")
+    assert found["rest"]["mend"] == "is this address allowed to connect?"
+
+
+@asynccontextmanager
+async def far_away(port: int) -> AsyncIterator[int]:
+    """A way to a port on which everything that comes back takes its time."""
+
+    async def pass_on(reader: Reader, writer: Writer, delay_s: float) -> None:
+        while data := await reader.read(1 << 16):
+            await asyncio.sleep(delay_s)
+            writer.write(data)
+        writer.close()
+
+    async def join(reader: Reader, writer: Writer) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(pass_on(reader, back, 0), pass_on(there, writer, 0.05))
+
+    async with await asyncio.start_server(join, "127.0.0.1", 0) as server:
+        yield server.sockets[0].getsockname()[1]
+
+
+async def test_all_pings_together_are_waited_for_no_longer_than_one_dialling() -> None:
+    async with loopback() as venue, far_away(urlsplit(venue.url).port or 0) as port:
+        target = Target(f"ws://127.0.0.1:{port}/ws/v1", open_timeout_s=0.5)
+        found = {each.name: each async for each in check_venue(target)}
+    assert found["websocket"].state == "ok"
+    assert found["round trip"].state == "failed"
+    assert found["round trip"].found.endswith("did not answer within 0.5 s")
+
+
+def test_every_extra_is_looked_for() -> None:
+    names = tomllib.loads(Path("pyproject.toml").read_text())["project"]["optional-dependencies"]
+    wanted = {re.split(r"[\[<>=;]", each)[0] for extra in names.values() for each in extra}
+    _, found, _ = looked("--env", "sim")
+    assert wanted <= {*found["versions"]["versions"]}

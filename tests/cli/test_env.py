@@ -529,7 +529,7 @@ def test_a_fault_in_a_file_names_the_file(tmp_path: Path) -> None:
         ("exit 3", "--credentials-command ended with status 3"),
         (
             "echo 'no such'; echo ' vault' >&2; exit 1",
-            "--credentials-command ended with status 1: vault",
+            "--credentials-command ended with status 1",
         ),
         ("kill -9 $$", "--credentials-command ended with status -9"),
         ("true", "--credentials-command: no API key and secret found"),

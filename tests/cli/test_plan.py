@@ -728,7 +728,7 @@ def test_rest_is_where_it_is_named_else_where_the_stream_is(
         ("https://", "--rest-url https:// is no REST address"),
         ("https://a:x", "Port could not be cast"),
         ("https://a/derivatives/api/v3", "--rest-url https://a/derivatives/api/v3 has a path"),
-        ("https://a?b=c", "--rest-url https://a?b=c has a path"),
+        ("https://a?b=c", "--rest-url https://a?*** has a path"),
         ("http://venue.example", "http:// to venue.example is not encrypted"),
     ],
 )

@@ -12,6 +12,7 @@ from kfws.protocol.auth import (
     DEMO,
     Credentials,
     Nonces,
+    as_shown,
     is_loopback,
     sign_challenge,
     sign_request,
@@ -85,6 +86,21 @@ def test_any_two_texts_are_credentials_or_unwelcome(key: str, secret: str) -> No
 )
 def test_only_this_machine_is_loopback(host: str, here: bool) -> None:
     assert is_loopback(host) is here
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("wss://h:1/ws/v1", "wss://h:1/ws/v1"),
+        ("wss://h/ws?token=x#y", "wss://h/ws?***"),
+        ("wss://h/ws#x\ny", "wss://h/ws#***"),
+        ("wss://h/ws?mail=a@b", "wss://***"),
+        ("nats:/user:x@h/s", "nats:/***"),
+        ("user:x@h", "***"),
+    ],
+)
+def test_what_may_be_a_secret_in_a_url_is_not_shown(url: str, shown: str) -> None:
+    assert as_shown(url) == shown
 
 
 # Protocol page, section 13.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +15,7 @@ from kfws.cli.env import Env
 from kfws.cli.pages import Group
 from kfws.cli.rows import Column, as_table
 from kfws.cli.settings import TYPED, Command, Setting, settable, settings
+from kfws.protocol.auth import as_shown
 
 __all__ = ["config"]
 
@@ -83,7 +83,7 @@ def _shown(name: str, value: Any) -> Any:
     if value is not None and name in _HIDDEN:
         return "***"
     if isinstance(value, str) and name in ("url", "rest_url"):
-        return re.sub(r"\?.*", "?***", str(value))
+        return as_shown(value)
     return value
 
 

@@ -170,7 +170,7 @@ def _versions() -> Check:
     return Check("versions", "ok", said, facts={"versions": facts})
 
 
-_EXTRAS = ("uvloop", "python-socks", "pyarrow", "keyring")
+_EXTRAS = ("uvloop", "python-socks", "pyarrow", "keyring", "nats-py")
 _PACKAGES = ("websockets", "msgspec", "rich", "typer", "aiohttp", *_EXTRAS)
 
 
