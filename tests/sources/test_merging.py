@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec import structs
 
@@ -75,6 +75,12 @@ def test_what_any_tape_has_is_there_once_and_in_order_and_the_rest_is_named(
     delays=st.lists(st.integers(0, 3_000_000_000), min_size=3, max_size=3),
     apart_ns=st.sampled_from([20_000_000, 700_000_000, 8_000_000_000]),
     cut=st.none() | st.tuples(st.integers(0, 2), st.integers(2, 79)),
+)
+@example(
+    had=[{1, 2, 3, 6, 44}, {43}, {1, 2, 3, 4, 43, 44}],
+    delays=[0, 0, 0],
+    apart_ns=700_000_000,
+    cut=None,
 )
 def test_of_a_stream_without_numbers_too_what_any_tape_has_is_there_once_or_named(
     tmp_path_factory: pytest.TempPathFactory,
