@@ -44,6 +44,7 @@ class Totals:
         self.connections = 0
         self.closed = 0
         self.reconnects = 0
+        self._opened: set[tuple[int, int]] = set()
         self._lost = 0
         """Connections that were lost and do not stand again."""
         self.gaps = 0
@@ -83,7 +84,10 @@ class Totals:
     def see(self, event: Event) -> None:
         """Everything but messages."""
         match event:
+            case Opened() if (event.connection, event.received_ns) in self._opened:
+                pass  # it stands, and is told again at the head of the next file of a tape
             case Opened():
+                self._opened.add((event.connection, event.received_ns))
                 self.connections += 1
                 self.reconnects += self._lost > 0
                 self._lost = max(0, self._lost - 1)

@@ -314,3 +314,10 @@ def test_for_machines_the_event_goes_with_its_sentence() -> None:
 def test_what_the_venue_says_is_made_harmless() -> None:
     [line] = told(Notice(payload=b"{}", received_ns=1, event="alert", message="\x1b]0;x\x07\n"))
     assert line == "the venue says: ·]0;x··"
+
+
+def test_a_connection_that_every_file_of_a_tape_tells_of_is_one() -> None:
+    found = Totals()
+    for number in (1, 1, 2, 1):
+        found.see(Opened(received_ns=number, connection=number, url="wss://x"))
+    assert found.connections == 2
