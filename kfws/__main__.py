@@ -1,7 +1,7 @@
 """``kfws`` and ``python -m kfws``.
 
-Signals are taken in hand before anything heavy is imported: a Ctrl-C in the first tenth of a
-second leaves as quietly as a later one.
+Signals are taken in hand before anything heavy of ours is imported, so that an early Ctrl-C leaves
+quietly too; what Python and an installer's script do ahead of this file is beyond its reach.
 """
 
 import gc

@@ -3,8 +3,8 @@
 How a page is written, so that all of it can be tried:
 
 * In a ```console block each line that begins with ``$ `` is a command (a ``\\`` at its end
-  continues it), and what stands below it is its output, with ``…`` for what moves; a line that
-  is ``…`` alone stands for any number of lines.
+  continues it), and what stands below it is its output, with ``…`` for what moves, never
+  for a row more in a list of rows; a line that is ``…`` alone stands for any number of lines.
 * Another block whose first line is a comment with a name, ``# alert.sh``, is that file.
 * ``<!-- not run: WHY -->`` above a block keeps it from being run.
 * What stands above a page's first ``##`` is run ahead of each section.
@@ -183,4 +183,4 @@ def matches(shown: str, got: str) -> bool:
 
 
 def _pattern(line: str) -> str:
-    return ".*?".join(re.escape(piece) for piece in line.split("…"))
+    return r"(?:(?!\), ?\(|\], ?\[|\}, ?\{).)*?".join(re.escape(piece) for piece in line.split("…"))

@@ -126,6 +126,14 @@ async def test_a_shown_program_runs_as_it_stands(program: str) -> None:
     assert "Traceback" not in text
 
 
+def test_what_moves_is_no_row_more() -> None:
+    shown = "[('A', …, …), ('B', …)]"
+    assert matches(shown, "[('A', 1, 2.5), ('B', 3)]")
+    assert not matches(shown, "[('A', 1, 2.5), (None, 2, None), ('B', 3)]")
+    assert not matches("[[…]]", "[[1],[2]]")
+    assert matches("[[…]]", "[[1,2]]")
+
+
 def test_there_is_much_to_run() -> None:
     assert sum(len(part.commands) for part in RUN if part.page == README) >= 10
     assert sum(part.page.stem == "cookbook" for part in RUN) >= 20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import sys
 from typing import Annotated, Any
 
@@ -18,6 +19,9 @@ from kfws.errors import KfwsError, UsageError
 __all__ = ["app", "main", "run"]
 
 _STATUSES = "; ".join(f"{each.value} {each.meaning}" for each in ExitStatus)
+
+_NO_NUMBER = re.compile(r"is not a valid int(?:eger)?(?: range)?$")
+"""The parser's words for it."""
 
 app = typer.Typer(
     name="kfws",
@@ -148,6 +152,7 @@ def _usage_error(exc: Any, args: list[str]) -> KfwsError | None:
         message = f"no such option: {exc.option_name}{_similar(exc.option_name, known)}"
     else:
         message = str(exc.format_message()).replace("\n", " ").rstrip(".")
+        message = _NO_NUMBER.sub("is no whole number", message)
     return UsageError(message[:1].lower() + message[1:], hint=f"see `{command} --help`")
 
 

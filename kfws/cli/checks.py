@@ -137,7 +137,8 @@ async def check_key(target: Target, key: Credentials) -> AsyncGenerator[Check]:
                         case Opened():
                             yield Check(name, "ok", f"a WebSocket to {target.place}")
                             name = "challenge"
-                        case Notice(event="challenge"):
+                        # One that comes again, for an answer that was not taken, is no news.
+                        case Notice(event="challenge") if name == "challenge":
                             yield Check(name, "ok", "came, and was signed")
                             name = "private feed"
                         case Subscribed(feed=feed) if feed == PRIVATE_FEED:

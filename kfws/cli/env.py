@@ -42,6 +42,7 @@ LINES_KEPT = 1000
 # A pipe that is ready takes this much without blocking (PIPE_BUF on Linux, 512 at least).
 ATOMIC_BYTES = 512 if not hasattr(os, "fpathconf") else 4096
 CLOSED = -1
+SIMULATORS_OWN = "the simulator's own"
 NO_KEY = "`kfws auth login`, or set KFWS_API_KEY and KFWS_API_SECRET, or give --credentials FILE"
 
 
@@ -363,10 +364,31 @@ class Env:
         profile: str | None = None,
     ) -> Credentials | None:
         """The first key that is found, or None. Raises Unwelcome for one that is none."""
-        from kfws.cli.secrets import first_key
+        found = self.find_key(venue, file=file, command=command, profile=profile)
+        return found and found[1]
+
+    def find_key(
+        self,
+        venue: VenueName | None,
+        *,
+        file: str | None,
+        command: str | None,
+        profile: str | None = None,
+    ) -> tuple[str, Credentials] | None:
+        """The same, behind the name of where it came from. That variables hold another key than
+        the simulator's is said."""
+        from kfws.cli.secrets import VARIABLES, first_key
 
         found = first_key(self.key_sources(venue, file=file, command=command, profile=profile))
-        return found and found[1]
+        if found is None or found[0] != SIMULATORS_OWN or self.talk is None:
+            return found
+        set_to = [(name, self.environ.get(name, "").strip()) for name, _ in VARIABLES]
+        unused = [name for name, value in set_to if value not in ("", found[1].key)]
+        if unused:
+            what = f"the key in {' and '.join(unused)} is not used with --env sim"
+            hint = "the simulator in the process has its own"
+            self.talk.say("warning", "key-unused", what, hint=hint)
+        return found
 
     def key_sources(
         self,
@@ -402,7 +424,7 @@ class Env:
             read = profiles.find if is_of_settings else profiles.get
             yield KeySource(f"profile {profile}", partial(read, profile))
         if venue == "sim":
-            yield KeySource("the simulator's own", lambda: DEMO)
+            yield KeySource(SIMULATORS_OWN, lambda: DEMO)
             return
         for pair in VARIABLES:
             yield KeySource(" and ".join(pair), partial(from_variables, self.environ, pair))

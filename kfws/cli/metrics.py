@@ -7,6 +7,8 @@ asked for; who does not ask costs nothing.
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,7 +18,7 @@ from kfws import __version__
 from kfws.cli.totals import DELAY_BOUNDS_MS, Totals
 from kfws.errors import UsageError
 
-__all__ = ["Standing", "exposition", "serve_metrics"]
+__all__ = ["Standing", "exposition", "serve_metrics", "why_deaf"]
 
 # A page is asked for every few seconds by one program, or by somebody with a browser.
 MOST_VISITORS = 16
@@ -143,7 +145,7 @@ async def serve_metrics(host: str, port: int, page: Callable[[], str]) -> AsyncI
         server = await asyncio.start_server(welcome, host, port, limit=MOST_REQUEST_BYTES)
     except OSError as exc:
         raise UsageError(
-            f"--metrics cannot listen at {host}:{port}: {exc.strerror or exc}",
+            f"--metrics cannot listen at {host}:{port}: {why_deaf(exc)}",
             hint="another port, e.g. 0 for any free one",
         ) from exc
     try:
@@ -190,3 +192,11 @@ def _response(request: bytes, page: Callable[[], str]) -> bytes:
         "Connection: close\r\n\r\n"
     )
     return head.encode() + (b"" if method == b"HEAD" else body)
+
+
+def why_deaf(error: OSError) -> str:
+    """Why nothing can listen at a place; the loop's own sentence names the place once more."""
+    if error.errno == errno.EADDRINUSE:
+        return "something else listens there already"
+    known = error.errno in errno.errorcode
+    return os.strerror(error.errno or 0).lower() if known else error.strerror or str(error)

@@ -156,8 +156,11 @@ def _sink(output: Output, plan: Plan, env: Env, feed: str) -> Sink:
         case Format.table:
             from kfws.sinks.paint import Paint
             from kfws.sinks.table import Table
+            from kfws.sinks.tops import Tops
 
-            return Table(
+            # A line about a book is no message of one; with --fields it is what was asked for.
+            table = Table if plan.look is None or plan.fields else Tops
+            return table(
                 feeds=plan.feeds,
                 fields=plan.fields,
                 events=plan.events,

@@ -204,6 +204,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     globs: tuple[str, ...] = ()
     """Those that ``name_products`` made ids of; they go on filtering private feeds."""
     warnings: tuple[str, ...] = ()
+    odd_keys: tuple[str, ...] = ()
+    """Sentences on keys of --where, --until, --fields that are probably mistyped."""
 
     def __repr__(self) -> str:
         return f"Plan({self.feeds!r}, {self.products!r}, …)"  # a proxy may hold a password
@@ -295,7 +297,8 @@ def make_plan(typed: Typed, *, stdout_is_terminal: bool, read_text: Callable[[st
         metrics=address(typed.metrics) if typed.metrics is not None else None,
         look=_look(typed.look),
         jetstream=_jetstream(typed, feeds, outputs, read_text),
-        warnings=_warnings(typed, feeds, outputs, ours),
+        warnings=_warnings(typed, outputs),
+        odd_keys=_all_odd_keys(typed, feeds, ours),
     )
 
 
@@ -635,14 +638,35 @@ def _check_sort(typed: str | None, feeds: Sequence[str], outputs: Sequence[Outpu
         )
 
 
-def _warnings(
-    typed: Typed, feeds: Sequence[str], outputs: Sequence[Output], ours: Set[str]
-) -> tuple[str, ...]:
+def _warnings(typed: Typed, outputs: Sequence[Output]) -> tuple[str, ...]:
     found = []
     if typed.format is not Format.auto and all(output.path for output in outputs):
         found.append(
             f"-f {typed.format} governs stdout, which is silent beside -o; add -o - for both"
         )
+    found += [
+        f"{output.path}: written as NDJSON; .csv, .json and .raw choose otherwise, .gz and .zst "
+        "compress"
+        for output in outputs
+        if output.path and output.address is None and _has_odd_ending(output.path)
+    ]
+    return tuple(found)
+
+
+def _has_odd_ending(path: str) -> bool:
+    """Whether a name ends as if its format were another one. Dates and numbers do not."""
+    stem, ending = posixpath.splitext(path)
+    if ending in _COMPRESSIONS:
+        ending = posixpath.splitext(stem)[1]
+    is_word = ending[1:].isalnum() and not ending[1:].isdecimal()
+    return is_word and ending not in _FORMATS and ending.lower() not in _OF_LINES
+
+
+_OF_LINES = frozenset({".ndjson", ".jsonl", ".log", ".txt"})
+
+
+def _all_odd_keys(typed: Typed, feeds: Sequence[str], ours: Set[str]) -> tuple[str, ...]:
+    found = []
     for option, text in (("--where", typed.where), ("--until", typed.until)):
         found += _odd_keys(option, _COMPARED.findall(text or ""), feeds, ours)
     return (*found, *_odd_keys("--fields", (typed.fields or "").split(","), feeds, ours))

@@ -136,6 +136,8 @@ class Run:
         self._lines = self._book_lines()
         self._loop = asyncio.get_running_loop()
         self._started_at = self._last_at = self._loop.time()
+        self._went_by = False
+        """Whether messages came since then of which ``--where`` took none."""
         self._at_work: asyncio.Task[None] | None = None
         self._is_over = False
         self._bug: BaseException | None = None
@@ -271,10 +273,13 @@ class Run:
         messages = [each for each in chosen if type(each) is Data]
         if messages:
             self._last_at = self._loop.time()
+            self._went_by = False
             self._totals.passed_on(messages)
             if self._heard_at is not None:
                 heard = [(each.feed, each.product) for each in messages]
                 self._heard_at |= dict.fromkeys(heard, self._last_at)
+        elif self._plan.where is not None and not self._went_by:
+            self._went_by = any(type(each) is Data and not each.quiet for each in came)
         if len(messages) < len(events):
             self._look_at(events)
         self._write(events, chosen, came)
@@ -498,7 +503,8 @@ class Run:
             if any(outlet.is_full for _, outlet in self._outlets):
                 self._last_at = self._loop.time()  # our reader is slow, the venue is not silent
             elif self._loop.time() >= self._last_at + timeout_s:
-                self._end(NothingCame(f"no message came for {timeout_s:g} s (--timeout)"))
+                what = "matched --where" if self._went_by else "came"
+                self._end(NothingCame(f"no message {what} for {timeout_s:g} s (--timeout)"))
 
     def _take_signals(self) -> None:
         for each in leaving_signals():

@@ -43,10 +43,20 @@ class Talk:
         """Hands lines to somebody who shows them on the terminal that stderr is; None: no more."""
         self._write = write or self._writer.write
 
-    def say(self, level: Level, code: str, message: str, *, hint: str = "", **facts: Any) -> None:
-        """One line, if the level is loud enough. ``code`` is one word for machines."""
+    def say(
+        self,
+        level: Level,
+        code: str,
+        message: str,
+        *,
+        hint: str = "",
+        though_quiet: bool = False,
+        **facts: Any,
+    ) -> None:
+        """One line, if the level is loud enough, or ``though_quiet``: it is about what was typed.
+        ``code`` is one word for machines."""
         self.told[code] += 1
-        if _LEVELS.index(level) < self._least:
+        if _LEVELS.index(level) < self._least and not though_quiet:
             return
         if self._as_json:
             fields = {"at_ns": self._now_ns(), "level": level, "code": code, "message": message}

@@ -130,6 +130,9 @@ class Sequences:
         """By stream, ascending, none within another: a late number is found by halving."""
         self._ids: dict[Key, deque[object]] = {}
         self._due: dict[Key, int | None] = {}
+        self._below: dict[Key, tuple[int, set[int]]] = {}
+        """Of streams that begin in their middle: their first number, and the lower ones that
+        came since. Without a snapshot none of those is known to have come before."""
 
     # Connections come and go
 
@@ -142,6 +145,7 @@ class Sequences:
                 self._interrupt((feed, product), last, last_frame_ns, cause, track.venue_ms)
             tracks.clear()
         self._due.clear()
+        self._below.clear()
         return events
 
     def acknowledged(self, feed: str, product: str | None, received_ns: int) -> list[Event]:
@@ -185,7 +189,7 @@ class Sequences:
         tracks = self.tracks.get(feed, {})
         for each in [each for each in tracks if wanted((feed, each))]:
             del tracks[each]
-        for kept in (self._before, self._ids, self._due, self._held):
+        for kept in (self._before, self._ids, self._due, self._held, self._below):
             for key in filter(wanted, [*kept]):
                 del kept[key]
 
@@ -246,6 +250,7 @@ class Sequences:
         if row is not None and row.numbered:
             if data.kind == "delta":
                 return self._delta(key, data, track)
+            self._below.pop(key, None)
             if data.feed == "book":
                 return True, self._book_snapshot(key, data, track)
             return True, self._trade_snapshot(key, data, track)
@@ -283,6 +288,8 @@ class Sequences:
         if self._came_late(key, seq):
             return True, []
         if track.next - seq <= WINDOW and not _is_younger(data, track):
+            if self._is_new_below(key, seq):
+                return True, []
             feed, product = key
             twice = Duplicate(
                 payload=data.payload, received_ns=at_ns, feed=feed, product=product, seq=seq
@@ -290,6 +297,7 @@ class Sequences:
             return False, [twice]
         restart = restart_of(key, track.next - 1, seq, track.at_ns, data)
         track.next, track.at_ns, track.venue_ms = seq + 1, at_ns, data.venue_ms
+        self._below.pop(key, None)
         # What is missing of the old count cannot be told from the new one any more.
         return True, [*self._report(self._held.pop(key, []), at_ns), restart]
 
@@ -309,7 +317,10 @@ class Sequences:
         """The first number on this connection, ahead of its snapshot."""
         at_ns = data.received_ns
         before = self._before.pop(key, None)
-        if before is None or before.last is None or seq == before.last + 1:
+        if before is None or before.last is None:
+            self._below[key] = seq, set()
+            return []
+        if seq == before.last + 1:
             return []
         if seq <= before.last:
             return [restart_of(key, before.last, seq, before.from_ns, data)]
@@ -416,6 +427,14 @@ class Sequences:
             for first, last in holes(gaps[at].first, gaps[at].last, [seq])
         ]
         self._keep(key, gaps)
+        return True
+
+    def _is_new_below(self, key: Key, seq: int) -> bool:
+        """Whether a number is lower than the first of a stream without a snapshot, and new."""
+        first, came = self._below.get(key, (0, set[int]()))
+        if seq >= first or seq in came:
+            return False
+        came.add(seq)
         return True
 
     def _report_all(self, now_ns: int) -> list[Event]:

@@ -287,15 +287,18 @@ class Session:
             moments.append(max(self._slot, *self._outage.moments, 0))
         return min(moments, default=None)
 
-    def tick(self, now_ns: int, wall_ns: int, *, heard_all: bool = True) -> list[Event]:
+    def tick(
+        self, now_ns: int, wall_ns: int, *, heard_all: bool = True, behind_ns: int = 0
+    ) -> list[Event]:
         """Time passed: what is overdue? ``wall_ns``: now, on the clock of ``received_ns``.
 
-        Without ``heard_all`` frames wait unread, and nothing can be said to be overdue.
+        Without ``heard_all`` frames wait unread, and nothing can be said to be overdue. A number
+        that is missing may wait among what came in the last ``behind_ns``.
         """
         if not heard_all:
             self._be_patient(now_ns)
             return []
-        events = self._sequences.tick(now_ns, wall_ns)
+        events = self._sequences.tick(now_ns - behind_ns, wall_ns)
         self._after(events)
         if self._key_fault.ended(now_ns):
             self._want_challenge()

@@ -9,6 +9,7 @@ A fault is written ``NAME[=VALUE][@WHEN][:KEY[=VALUE]]…``, for example ``drop@
 
 from __future__ import annotations
 
+import difflib
 import math
 import random
 import re
@@ -163,7 +164,9 @@ def parse(spec: str) -> Fault:
     name, value, at, rest = found.groups()
     kind = KINDS.get(name)
     if kind is None:
-        _refuse(spec, f"there is no fault {name!r}; there are {', '.join(KINDS)}")
+        near = difflib.get_close_matches(name, KINDS, n=3)
+        like = f"similar: {', '.join(near)}" if near else f"there are {', '.join(KINDS)}"
+        _refuse(spec, f"there is no fault {name!r}; {like}")
     keys = dict(_keys(spec, kind, rest))
     every = _moment(spec, keys["every"]) if "every" in keys else None
     when = every or NOW if at is None else _moment(spec, at)

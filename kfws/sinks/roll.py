@@ -108,6 +108,7 @@ class Roll:
     def _table(self, width: int) -> Rows:
         if self._rows is None or width != self._columns:
             self._columns = width
+            seen = self._rows.seen if self._rows is not None else {}
             self._rows = Rows(
                 feeds=tuple(self._feeds),
                 paint=self._paint,
@@ -117,6 +118,7 @@ class Roll:
                 events=self._events,
                 product_cells=self._product_cells,
             )
+            self._rows.seen = seen
         return self._rows
 
 

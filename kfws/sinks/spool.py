@@ -43,7 +43,8 @@ class Spool:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as exc:
-            raise OutputError(f"cannot make the folder {self.path.parent}: {exc.strerror}") from exc
+            why = exc.strerror or exc
+            raise OutputError(f"cannot make the folder {self.path.parent}: {why}") from exc
         self._sink.open()
         self._is_open = True
 
@@ -96,7 +97,7 @@ class Spool:
                 file.seek(self._position)
                 lines = file.readlines(CHUNK_BYTES)
         except OSError as exc:
-            raise OutputError(f"cannot read {self.path}: {exc.strerror}") from exc
+            raise OutputError(f"cannot read {self.path}: {exc.strerror or exc}") from exc
         for line in lines:
             what = _read(line)
             if what is not None:

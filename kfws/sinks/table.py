@@ -27,6 +27,8 @@ _NARROWEST_TEXT = 10
 _JSON = (Column("TIME", (), 12, "time"),)
 _STYLES = {"buy": "green", "sell": "red"}
 _NEWEST_FIRST = frozenset({"trade", "account_log"})
+_NUMBERS = {"trade": "seq", "fills": "seq", "account_log": "id"}
+"""What counts the entries of a feed whose snapshots are its past."""
 
 
 class Layout(msgspec.Struct, frozen=True):
@@ -63,6 +65,8 @@ class Table:
         self._layouts = {feed: self._layout(feed) for feed in feeds}
         self._shown = ""
         """The feed of the row printed last."""
+        self.seen: dict[tuple[str, str], int] = {}
+        """The number of the last entry shown of each feed and product."""
 
     def encode(self, events: Sequence[Event]) -> bytes:
         """The rows of a batch, with a header line wherever the feed changes."""
@@ -72,9 +76,10 @@ class Table:
     def lines(self, event: Event) -> Iterator[str]:
         """The rows of one event, none for most that are no messages."""
         if type(event) is Data:
-            if event.feed != self._shown:
-                yield self.header(event.feed)
-            yield from self._rows(event)
+            for row in self._rows(event):
+                if event.feed != self._shown:
+                    yield self.header(event.feed)
+                yield row
         elif self._events and (own := describe(event)) is not None:
             yield self._paint("dim", self._cut(printable(orjson.dumps(own).decode())))
 
@@ -103,19 +108,40 @@ class Table:
             yield from self._past(layout, message, entries, data)
         else:
             for row in columns.rows(message, entries):
+                self._note(data.feed, row)
                 yield self._row(layout, row, data)
 
     def _past(self, layout: Layout, message: Row, entries: list[Row], data: Data) -> Iterator[str]:
-        """A snapshot, dim, the newest entries last, as those to come will stand."""
+        """A snapshot, dim, the newest entries last, as those to come will stand; after a redial
+        just those that are not on the screen yet, as if they had come in time."""
         if data.feed in _NEWEST_FIRST:
             entries = entries[::-1]
-        more = len(entries) - _SNAPSHOT_ROWS if data.feed in self.shortened else 0
+        rows = columns.rows(message, entries)
+        unseen = self._unseen(data.feed, rows)
+        for row in rows:
+            self._note(data.feed, row)
+        if unseen is not None:
+            for row in unseen:
+                yield self._row(layout, row, data)
+            return
+        more = len(rows) - _SNAPSHOT_ROWS if data.feed in self.shortened else 0
         if more > 0:
-            entries = entries[more:]
             about = f"… {more} earlier in the snapshot of {data.feed} {data.product or ''}".rstrip()
             yield self._paint("dim", self._cut(printable(about)))
-        for row in columns.rows(message, entries):
+        for row in rows[max(more, 0) :]:
             yield self._paint("dim", self._row(replace(layout, side=None), row, data))
+
+    def _unseen(self, feed: str, rows: list[Row]) -> list[Row] | None:
+        """The rows above what was shown; None where nothing was, or where all are below it: the
+        venue counts anew."""
+        known = [(row, self.seen.get(_stream_of(feed, row)), _number_of(feed, row)) for row in rows]
+        if all(last is None or number is None or number < last for _, last, number in known):
+            return None
+        return [row for row, last, number in known if number is None or number > (last or 0)]
+
+    def _note(self, feed: str, row: Row) -> None:
+        if (number := _number_of(feed, row)) is not None:
+            self.seen[_stream_of(feed, row)] = number
 
     def _row(self, layout: Layout, row: Row, data: Data, *, note: str = "", keep: int = 0) -> str:
         """One line. With a note it is dim, and the note stands behind the first ``keep`` cells."""
@@ -201,6 +227,17 @@ class Table:
 
 
 _SNAPSHOT = {"side": Raw(b'"snapshot"')}
+
+
+def _stream_of(feed: str, row: Row) -> tuple[str, str]:
+    """Where a row's number counts: each product has numbers of its own."""
+    return feed, text_of(row.get("product_id") or row.get("instrument") or Raw(b'""'))
+
+
+def _number_of(feed: str, row: Row) -> int | None:
+    number = row.get(_NUMBERS.get(feed, ""))
+    text = text_of(number) if number is not None else ""
+    return int(text) if text.isascii() and text.isdigit() else None
 
 
 def _named(name: str, known: tuple[Column, ...]) -> Column:

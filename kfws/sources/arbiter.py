@@ -8,7 +8,7 @@ is named: nobody can prove what fell into it.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Iterable, Sequence
 
 from kfws.protocol.events import (
@@ -37,6 +37,7 @@ from kfws.protocol.sequence import (
     numbers_of,
     restart_of,
 )
+from kfws.sources.lines import Line
 
 __all__ = ["Arbiter"]
 
@@ -49,7 +50,7 @@ LATE_NS = 5_000_000_000
 SKEW_NS = 1_000_000_000
 # So long a connection's word waits for that of the others.
 CLAIM_NS = 60_000_000_000
-# Payloads of a stream that are remembered, so that a takeover gives none of them again.
+# Messages of a stream that are remembered, so that a takeover gives none of them again.
 KEPT = 256
 # So many messages are held back for one that is missing; then it is missing.
 HELD_MOST = 50_000
@@ -59,13 +60,17 @@ class _Numbered:
     """A stream whose messages count."""
 
     __slots__ = (
-        *("claims", "due", "epoch", "epochs", "held"),
+        *("below", "claims", "due", "epoch", "epochs", "first", "held"),
         *("last", "leg", "next", "snapshot", "stale_ns"),
     )
 
     def __init__(self) -> None:
         self.next: int | None = None
         """The number that comes next; None before the first message."""
+        self.first: int | None = None
+        """What it began with, where that was no snapshot: a lower number may be no copy."""
+        self.below: set[int] = set()
+        """Such numbers that came since."""
         self.held: dict[int, Data] = {}
         """Messages that are ahead of one that may still come from another connection."""
         self.snapshot: Data | None = None
@@ -93,15 +98,66 @@ class _Numbered:
         last_ms = None if self.last is None else self.last.venue_ms
         return None if venue_ms is None or last_ms is None else venue_ms - last_ms
 
+    def is_new_below(self, seq: int) -> bool:
+        """Whether it is lower than the first number, not by much, and came never before."""
+        return (
+            self.first is not None
+            and self.first - WINDOW <= seq < self.first
+            and seq not in self.below
+        )
+
     def is_past(self, venue_ms: int | None) -> bool:
         """Whether a message is clearly later than all that was passed on."""
         return (self.age_ms(venue_ms) or 0) > NEWER_MS
 
 
+class _Side:
+    """What a connection and the one stream have not in common, of a stream without numbers.
+
+    All connections have a stream in the venue's order, and equal messages may follow each
+    other: so each that was given is matched by one of the connection's, not by any number.
+    """
+
+    __slots__ = ("ahead", "fresh", "owed")
+
+    def __init__(self, owed: Iterable[Data] = ()) -> None:
+        self.owed = Line(owed, most=KEPT)
+        """What was given, and this connection did not bring yet."""
+        self.ahead = Line(most=KEPT)
+        """What it brought, and was not given yet."""
+        self.fresh = 0
+        """How many messages it brought ahead since the leader's last."""
+
+    @property
+    def is_level(self) -> bool:
+        """Whether what it brings next follows what was given last."""
+        return not self.owed and not self.ahead
+
+    def repeats(self, data: Data) -> bool:
+        """Whether it is the connection's copy of what was given; it is matched then."""
+        while self.owed and self.owed[0].received_ns < data.received_ns - CLAIM_NS:
+            self.owed.popleft()
+        if data.payload not in self.owed:
+            return False
+        self.owed.take_to(lambda each: each.payload == data.payload)
+        self.ahead.clear()  # the leader was here before: what came ahead of this is old
+        self.fresh = 0
+        return True
+
+    def meet(self, data: Data) -> None:
+        """It was given, of another connection."""
+        self.fresh = 0
+        if data.payload in self.ahead:
+            self.ahead.take_to(lambda each: each.payload == data.payload)
+            self.owed.clear()  # it will not bring what stands before what it brought
+        else:
+            self.owed.append(data)
+
+
 class _Led:
     """A stream without numbers."""
 
-    __slots__ = ("ahead", "at_ns", "guard", "is_leaving", "leader", "recent", "spare", "venue_ms")
+    __slots__ = ("at_ns", "is_leaving", "leader", "recent", "sides", "venue_ms")
 
     def __init__(self, leader: int, at_ns: int) -> None:
         self.leader = leader
@@ -109,36 +165,44 @@ class _Led:
         """When the leader's last message came."""
         self.venue_ms = 0
         """The venue's time of the last message that was passed on, where it has one."""
-        # Looked up for each message of each connection, hence by payload.
-        self.recent: OrderedDict[bytes, None] = OrderedDict()
-        self.spare: OrderedDict[bytes, Data] = OrderedDict()
-        """What others brought that the leader did not bring yet."""
-        self.ahead = 0
-        """How many messages others brought since the leader's last."""
+        self.recent: deque[Data] = deque(maxlen=KEPT)
+        """What was given lately: a new connection may bring it too."""
+        self.sides: dict[int, _Side] = {}
+        """Of each connection but the leader's; the leader's too, when it took over."""
         self.is_leaving = False
         """Whether the leader is about to be let go: who is level with it may lead."""
-        self.guard = 0
-        """For so many more messages a new leader may repeat what the one before gave."""
 
-    def remember(self, payload: bytes) -> None:
-        """It was passed on."""
-        self.recent[payload] = None
-        self.recent.move_to_end(payload)
-        if len(self.recent) > KEPT:
-            self.recent.popitem(last=False)
+    def side(self, leg: int) -> _Side:
+        """A connection that is new here may repeat what was given lately."""
+        side = self.sides.get(leg)
+        if side is None:
+            side = self.sides[leg] = _Side(self.recent)
+        return side
 
-    def keep(self, data: Data) -> None:
-        """Another connection brought it, and the leader did not."""
-        self.spare[data.payload] = data
-        if len(self.spare) > KEPT:
-            self.spare.popitem(last=False)
+    def remember(self, data: Data) -> None:
+        """It is passed on."""
+        recent = self.recent
+        recent.append(data)
+        while len(recent) > 1 and recent[0].received_ns < data.received_ns - LATE_NS:
+            recent.popleft()
+
+    def turn_to(self, leg: int) -> None:
+        """Another connection leads; the one before brought all that was given so far."""
+        self.sides[self.leader] = _Side()
+        self.leader, self.is_leaving = leg, False
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether another connection is well ahead of the leader."""
+        return any(each.fresh >= MESSAGES_AHEAD for each in self.sides.values())
 
     @property
     def late(self) -> Data | None:
         """The first message of others that is clearly younger than the leader's last."""
-        for data in self.spare.values():
-            if data.received_ns > self.at_ns + SKEW_NS:
-                return data
+        for side in self.sides.values():
+            for data in side.ahead:
+                if data.received_ns > self.at_ns + SKEW_NS:
+                    return data
         return None
 
 
@@ -195,7 +259,7 @@ class Arbiter:
             if stream.due is not None and self._here(now_ns) >= stream.due:
                 self._give_up(key, stream, now_ns, out)
         for key, led in self._led.items():
-            silent = led.ahead >= MESSAGES_AHEAD and now_ns - led.at_ns > SILENT_NS
+            silent = led.is_behind and now_ns - led.at_ns > SILENT_NS
             late = led.late
             if silent or (late is not None and now_ns - late.received_ns > LATE_NS):
                 self._take_over(key, led, now_ns, out)
@@ -239,6 +303,8 @@ class Arbiter:
         seq = data.seq
         assert seq is not None  # noqa: S101  # the Session lets no delta without one pass
         if stream.next is None or seq == stream.next:
+            if stream.last is None:
+                stream.first = seq
             stream.next = seq + 1
             stream.last = data
             stream.leg = leg
@@ -257,8 +323,11 @@ class Arbiter:
                     leg=leg,
                 )
                 self._number(leg, data, now_ns, out)
-                return
-            self.swallowed += 1
+            elif stream.is_new_below(seq):
+                stream.below.add(seq)
+                out.append(data)
+            else:
+                self.swallowed += 1
         else:
             stream.held.setdefault(seq, data)
             if stream.due is None:
@@ -270,6 +339,7 @@ class Arbiter:
         self, leg: int, key: Key, stream: _Numbered, data: Data, now_ns: int, out: list[Event]
     ) -> None:
         newest = _newest(data)
+        stream.first = None
         if stream.next is None and newest is None and stream.last is not None:
             self.swallowed += 1  # both say that there is nothing yet
         elif stream.next is None:
@@ -408,6 +478,7 @@ class Arbiter:
         stream = self._numbered.get(key)
         if stream is None:
             return
+        stream.first = None  # what is lower may be of the new count, or a copy
         if stream.epochs.get(leg, stream.epoch) < stream.epoch:
             stream.epochs[leg] = stream.epoch  # others saw it before
             return
@@ -454,7 +525,7 @@ class Arbiter:
         if leg is not None:
             stream.epochs[leg] = stream.epoch
         stream.claims = {}
-        stream.next, stream.due = None, None
+        stream.next, stream.due, stream.first = None, None, None
         out.append(event)
 
     # Streams without numbers
@@ -465,40 +536,41 @@ class Arbiter:
         if led is None:
             led = self._led[key] = _Led(leg, data.received_ns)
         if led.leader == leg:
-            if led.guard and data.payload in led.recent:
-                self.swallowed += 1  # just after a takeover: the one before gave it
-                return
-            self._passed(led, data)
-            out.append(data)
+            side = led.sides.get(leg)
+            if side is not None and side.repeats(data):
+                self.swallowed += 1  # the leader before gave it
+            else:
+                self._pass(key, led, data, out)
             return
-        if led.is_leaving and data.payload == next(reversed(led.recent), None):
-            led.leader, led.is_leaving, led.guard = leg, False, KEPT
-            self.swallowed += 1
-            return
+        side = led.side(leg)
+        was_level = side.is_level
         is_led = led.leader in self._up
-        if data.payload in led.recent:
-            led.spare.clear()  # the leader was here before: what came ahead of this is old
-            led.ahead = 0
-        elif is_led and data.kind == "snapshot":
-            pass  # a greeting to this connection alone
-        elif data.payload not in led.spare:
-            led.keep(data)
-            led.ahead += 1
+        if side.repeats(data):
+            if led.is_leaving and data.payload == led.recent[-1].payload:
+                led.turn_to(leg)
+        elif led.is_leaving and was_level:
+            led.turn_to(leg)
+            self._pass(key, led, data, out)
+            return
+        elif not is_led or data.kind != "snapshot":  # else a greeting to this connection alone
+            side.ahead.append(data)
+            side.fresh += 1
         if is_led:
             self.swallowed += 1
         else:
             self._take_over(key, led, data.received_ns, out)
 
-    def _passed(self, led: _Led, data: Data) -> None:
-        led.remember(data.payload)
+    def _pass(self, key: Key, led: _Led, data: Data, out: list[Event]) -> None:
+        for leg in self._acknowledged.get(key, ()):
+            if leg != led.leader:
+                led.side(leg)
+        for leg, side in led.sides.items():
+            if leg != led.leader:
+                side.meet(data)
+        led.remember(data)
         led.at_ns = data.received_ns
         led.venue_ms = data.venue_ms or 0
-        led.guard = max(0, led.guard - 1)
-        led.ahead = 0
-        # Others may be ahead of the leader: what it did not bring yet stays at hand.
-        if data.payload in led.spare:
-            while led.spare.popitem(last=False)[0] != data.payload:
-                pass
+        out.append(data)
 
     def _take_over(self, key: Key, led: _Led, now_ns: int, out: list[Event]) -> None:
         """Another connection leads from here on; what it brought meanwhile is passed on."""
@@ -507,18 +579,30 @@ class Arbiter:
             return
         gap = _gap(key, now_ns, None, None, "takeover", led.at_ns)
         out.append(gap)
-        led.is_leaving = False
-        led.leader = min(others)
-        spare = list(led.spare.values())
-        led.spare.clear()
-        for data in spare:
-            is_old = data.venue_ms is not None and data.venue_ms < led.venue_ms
-            if data.payload not in led.recent and not is_old:
-                led.remember(data.payload)
-                out.append(data)
+        led.side(min(others))  # one that brought nothing yet may repeat the last
+        led.turn_to(min(others))
+        waiting = [(side, data) for side in led.sides.values() for data in side.ahead]
+        waiting.sort(key=lambda each: each[1].received_ns)
+        for side, data in waiting:
+            if side.ahead and side.ahead[0] is data:  # else another one's copy was given
+                side.ahead.popleft()
+                if data.venue_ms is None or data.venue_ms >= led.venue_ms:
+                    self._pass_waiting(led, side, data)
+                    out.append(data)
+        for side in led.sides.values():
+            side.fresh = 0
         led.at_ns = now_ns
-        led.ahead = 0
-        led.guard = KEPT
+
+    def _pass_waiting(self, led: _Led, giver: _Side, data: Data) -> None:
+        """As ``_pass``, but what others have ahead of it is to be given as well."""
+        for side in led.sides.values():
+            if side is giver:
+                continue
+            if data.payload in side.ahead:
+                side.ahead.remove(data.payload)
+            else:
+                side.owed.append(data)
+        led.remember(data)
 
     # Everything else
 
@@ -528,6 +612,8 @@ class Arbiter:
                 self._up[leg] = event.received_ns
                 for stream in self._numbered.values():
                     stream.epochs.pop(leg, None)  # a new connection sees the present count
+                for led in self._led.values():
+                    led.sides.pop(leg, None)
                 out.append(event)
             case Closed():
                 self._lose(leg, now_ns, out)
@@ -547,8 +633,8 @@ class Arbiter:
             case Gap(cause="slow-reader") if event.feed in _NUMBERED:
                 self._slow_ns = now_ns  # named when no other connection brings them
             case Gap():
-                led = self._led.get((event.feed, event.product))
-                if event.feed not in _NUMBERED and (led is None or led.leader == leg):
+                known = self._led.get((event.feed, event.product))
+                if event.feed not in _NUMBERED and (known is None or known.leader == leg):
                     out.append(event)
             case Duplicate() | Stale() | Resync():
                 self.swallowed += 1
@@ -577,6 +663,8 @@ class Arbiter:
         for key, led in self._led.items():
             if led.leader == leg:
                 self._take_over(key, led, now_ns, out)
+            if led.leader in self._up:
+                led.sides.pop(leg, None)
 
 
 _NUMBERED = frozenset(name for name, feed in FEEDS.items() if feed.numbered)

@@ -51,6 +51,8 @@ MAX_FRAME = 16 * 1024 * 1024
 # asyncio reads 256 KiB at once, and what comes of them lives for as long as their batch: 10 to
 # 25 MiB more at full speed. Its transports have an attribute for it; uvloop's have none.
 READ_BYTES = 64 * 1024
+# A read of so much, which is the most that TLS hands over at once, did not take all there was.
+TLS_RECORD = 16 * 1024
 # Of the answer to the handshake; the library has limits of its own.
 LARGEST_HEAD = 256 * 1024
 # What waits longer than this was not taken because nobody takes.
@@ -127,6 +129,8 @@ class Connection(ClientConnection):
         """The same on the loop's clock, but no earlier than when reading was last resumed."""
         self._reads: deque[Read] = deque()
         self._held = 0
+        self._taken_ns = time.time_ns()
+        self._may_have_more = False
         self._tail = b""
         """What came of a frame that is not whole yet, but for what is in ``_later``."""
         self._later = bytearray()
@@ -154,6 +158,7 @@ class Connection(ClientConnection):
     def data_received(self, data: bytes) -> None:
         self.read_ns = time.time_ns()
         self.heard_at = self.loop.time()
+        self._may_have_more = len(data) >= TLS_RECORD
         if self._tail:
             self._missing -= len(data)
             if self._missing > 0 and self.protocol.state is OPEN:
@@ -172,11 +177,15 @@ class Connection(ClientConnection):
             self._held += size
             if self._held > self.buffer_bytes:
                 self._make_room()
-            elif self._coalesce_s or self._held > TURN_BYTES:
-                turn_s = size / self.turn_rate if self._held > TURN_BYTES else 0.0
+            if not self._paused and (self._coalesce_s or self._held > self._turn_bytes):
+                turn_s = size / self.turn_rate if self._held > self._turn_bytes else 0.0
                 self.transport.pause_reading()
                 self._turn = self.loop.call_later(max(turn_s, self._coalesce_s), self._read_on)
             self.wake()
+
+    @property
+    def _turn_bytes(self) -> int:
+        return min(TURN_BYTES, self.buffer_bytes // 4)
 
     def _read_on(self) -> None:
         self._turn = None
@@ -222,6 +231,8 @@ class Connection(ClientConnection):
             if end > size:
                 self._tail, self._missing = data[at:], end - size
                 return
+            if self._deflate is not None and not self._parts:
+                _begin_anew(self._deflate)
             super().data_received(data[at:end])
             at = end
         if at < size:
@@ -246,7 +257,11 @@ class Connection(ClientConnection):
                 if kind == FINAL_TEXT:
                     append(data[start:end])
                 elif kind == FINAL_DEFLATED and inflate is not None and length < LONG_DEFLATED:
-                    append(inflate(data[start:end] + FLUSHED))
+                    text = inflate(data[start:end] + FLUSHED)
+                    if not text and deflate is not None and _begin_anew(deflate):
+                        inflate = deflate.decoder.decompress
+                        text = inflate(data[start:end] + FLUSHED)
+                    append(text)
                 else:
                     break
                 at = end
@@ -271,10 +286,12 @@ class Connection(ClientConnection):
     def _make_room(self) -> None:
         if self.shed is not None:
             oldest: list[Read] = []
-            while self._held > self.buffer_bytes // 2:
+            # What has just come is not old: it stays, however large.
+            while self._held > self.buffer_bytes // 2 and len(self._reads) > 1:
                 oldest.append(self._reads.popleft())
                 self._held -= oldest[-1].size
-            self.shed(oldest)
+            if oldest:
+                self.shed(oldest)
         elif not self._paused:
             self._paused = True
             self.transport.pause_reading()
@@ -343,9 +360,10 @@ class Connection(ClientConnection):
             return None
         read = self._reads.popleft()
         self._held -= read.size
+        self._taken_ns = read.received_ns
         if self._held <= self.buffer_bytes // 2:
             self._resume()
-        if self._turn is not None and self._held <= TURN_BYTES and not self._coalesce_s:
+        if self._turn is not None and self._held <= self._turn_bytes and not self._coalesce_s:
             self._turn.cancel()
             self._read_on()
         return read
@@ -367,6 +385,14 @@ class Connection(ClientConnection):
         if self._paused:
             return False
         return not self._reads or time.time_ns() - self._reads[0].received_ns < IN_TIME_NS
+
+    @property
+    def behind_ns(self) -> int:
+        """How long ago the last read came that was taken, where others wait, here or, as it
+        looks, in the system; else 0. What is missing may be among them."""
+        if not (self._reads or self._may_have_more):
+            return 0
+        return max(0, time.time_ns() - self._taken_ns)
 
     def say(self, text: str) -> None:
         """Sends a text frame; nothing happens on a connection that is closing."""
@@ -476,6 +502,15 @@ def _inflater(deflate: PerMessageDeflate) -> Callable[[bytes], bytes]:
         return deflate.decoder.decompress
     bits = -deflate.remote_max_window_bits
     return lambda payload: zlib.decompressobj(bits).decompress(payload)
+
+
+def _begin_anew(deflate: PerMessageDeflate) -> bool:
+    """Whether the last message ended its deflate stream (RFC 7692, section 7.2.3.4): who does so
+    begins a new one, of which the library would inflate nothing."""
+    if deflate.remote_no_context_takeover or not deflate.decoder.eof:
+        return False
+    deflate.decoder = zlib.decompressobj(-deflate.remote_max_window_bits)
+    return True
 
 
 def _is_utf8(payload: bytes) -> bool:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from kfws.errors import InUse, KfwsError
+from kfws.errors import InUse, KfwsError, UsageError
 from kfws.protocol.events import (
     Closed,
     Data,
@@ -83,7 +83,8 @@ class FromJetStream:
     that the stream keeps of it, and what followed, unless ``snapshots_pass`` is off or there is
     a ``consumer``. With one, ``acknowledge`` after what was handed out is safe; ``close`` in the
     end. ``say`` is told a code, a sentence and a hint. ``events`` raises Unreachable where the
-    server or the stream is not there at the start, InUse where the consumer is another reader's.
+    server or the stream is not there at the start, InUse where the consumer is another reader's,
+    UsageError where ``from_seq`` is beyond the stream's end.
     """
 
     def __init__(
@@ -205,6 +206,7 @@ class FromJetStream:
     ) -> tuple[int | None, float | None]:
         """Where to read from: what was asked for, or where the books that are wanted begin."""
         if self._from_seq is not None:
+            self._look_at_bounds(self._from_seq, info.state.first_seq, info.state.last_seq)
             return self._from_seq, None
         self._newest = info.state.last_seq
         self._is_behind = True
@@ -220,6 +222,18 @@ class FromJetStream:
         self._early = frozenset(token(each.data.product or "") for each in kept if each.is_early)
         first = min(at - AHEAD_S for _, at in found)
         return None, first if asked[1] is None else min(first, asked[1])
+
+    def _look_at_bounds(self, from_seq: int, first: int, last: int) -> None:
+        """1 is the beginning, wherever that is; a consumer may be far beyond where it began."""
+        stream = self._door.address.stream
+        if from_seq > last + 1:
+            raise UsageError(
+                f"the stream {stream} ends at {last}; --from-seq {from_seq} is beyond it",
+                hint="--from-seq is the stream's number, not the venue's seq",
+            )
+        if 1 < from_seq < first and self._consumer is None:
+            what = f"the stream {stream} begins at {first}: what was before is gone"
+            self._say("aged-out", what, f"reading from {first} on, not from {from_seq}")
 
     async def _snapshots(
         self, client: Client, context: JetStreamContext
@@ -323,7 +337,8 @@ class FromJetStream:
             for name, feeds in sorted(there.items())
         )
         what = f"the stream {stream} holds nothing of what was asked for of {venue}"
-        hint = "look at --env, feeds and products" if has else "no recorder has published into it"
+        look = "look at --env or --url (as the recorder had it), feeds and products; waiting"
+        hint = look if has else "no recorder has published into it"
         self._say("nothing-there", f"{what}; it has {has or 'nothing at all'}", hint)
 
     async def _until_news(self) -> None:

@@ -409,7 +409,10 @@ class _Pulse:
         if connection.is_paused:
             self._slow_at = self._loop.time()
         self._events += self._session.tick(
-            time.monotonic_ns(), time.time_ns(), heard_all=connection.hears_all
+            time.monotonic_ns(),
+            time.time_ns(),
+            heard_all=connection.hears_all,
+            behind_ns=connection.behind_ns,
         )
         self.beat()
         if self._loop.time() >= self._ping_at:

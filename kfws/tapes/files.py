@@ -6,8 +6,10 @@ crash cuts is the last one, so at most the text behind its last flushed block is
 
 from __future__ import annotations
 
+import errno
 import glob
 import gzip
+import io
 import os
 import re
 import stat
@@ -155,7 +157,14 @@ def _below(folder: Path, unread: list[OutputError]) -> list[Path]:
 
 
 def _unread(error: OSError) -> OutputError:
-    return OutputError(f"cannot read {error.filename}: {error.strerror}")
+    return cannot_read(error.filename, error)
+
+
+def cannot_read(path: Path | str, error: OSError) -> OutputError:
+    """What is to be said of a tape that the system does not give."""
+    if isinstance(error, io.UnsupportedOperation) or error.errno == errno.ESPIPE:
+        return OutputError(f"{path} is a pipe; tapes are files: write it to one first")
+    return OutputError(f"cannot read {path}: {error.strerror or error}")
 
 
 def check(path: Path) -> None:
@@ -229,7 +238,7 @@ def place_of(path: Path, moment_ns: int) -> int:
                     high = middle
             return low
     except OSError as error:
-        raise OutputError(f"cannot read {path}: {error.strerror}") from error
+        raise cannot_read(path, error) from error
 
 
 def _entrance(file: BinaryIO, compression: Compression | None, position: int, end: int) -> int:
@@ -301,7 +310,7 @@ class Reader:
                 else:
                     yield from self._unpacked(file, self.compression)
         except OSError as error:
-            raise OutputError(f"cannot read {self.path}: {error.strerror}") from error
+            raise cannot_read(self.path, error) from error
 
     def _unpacked(self, file: BinaryIO, compression: Compression) -> Iterator[bytes | None]:
         start, size = self._start, os.fstat(file.fileno()).st_size
@@ -551,7 +560,7 @@ def _set_aside(file: BinaryIO, path: Path, start: int, size: int) -> int:
                 aside.flush()
                 os.fsync(aside.fileno())
         except OSError as error:
-            raise OutputError(f"cannot write {torn}: {error.strerror}") from error
+            raise OutputError(f"cannot write {torn}: {error.strerror or error}") from error
     file.truncate(start)
     file.seek(start)
     return size - start

@@ -229,7 +229,8 @@ class Account:
         self._sequences = Sequences(snapshots_pass=snapshots_pass, goes_back=goes_back)
         self._session = Session([], sequences=self._sequences, resync=False)
         self._connections: set[int] = set()
-        self._was_lost = self._is_continued = False
+        self._was_lost = False
+        self._continued_ns: int | None = None
         self._path: Path | None = None
         self._previous = ""
         """Name of the file before this one: what a file that goes on with another says is
@@ -267,18 +268,21 @@ class Account:
         """One of the stream's own events."""
         at_ns = moment_of(event)
         self.at_ns = max(self.at_ns, at_ns)
-        was_continued, self._is_continued = self._is_continued, False
+        continued_ns, self._continued_ns = self._continued_ns, None
         match event:
             case Report(name=name) if name == CONTINUED:
-                self._is_continued = True
+                self._continued_ns = at_ns
             case Report(name="header", fields=fields):
                 # Another file of the same run; else whoever wrote is gone, and said nothing, or
                 # a file between the two is.
                 named = fields.get("continues")
                 is_gone = bool(named and self._previous and named != self._previous)
-                if is_gone:
-                    self.absent.append(f"{self._path} goes on with {named}, which is not here")
-                if is_gone or not (was_continued or named):
+                if continued_ns == at_ns:
+                    is_gone = False  # it was moved away (logrotate), and this took its place
+                if is_gone and self._path is not None:
+                    which = f"another {named}" if named == self._path.name else named
+                    self.absent.append(f"{self._path} goes on with {which}, which is not here")
+                if is_gone or (continued_ns is None and not named):
                     return self.lost(at_ns)
                 self._connections.clear()  # those that stand are told again
             case Opened():
@@ -289,10 +293,12 @@ class Account:
                 # With --redundancy others may stand; the recorder told what was lost then.
                 return [] if self._connections else self.lost(at_ns)
             case Subscribed():
+                # At the head of a file stands what was acknowledged long ago.
+                heard_ns = max(at_ns, self._frame_ns)
                 return [
                     gap
                     for product in event.products or (None,)
-                    for gap in self._sequences.acknowledged(event.feed, product, at_ns)
+                    for gap in self._sequences.acknowledged(event.feed, product, heard_ns)
                 ]
             case Silent(feed=feed) if feed != "heartbeat":
                 self._sequences.doubt(feed, event.product)
@@ -304,4 +310,4 @@ class Account:
         """There is no connection any more, or no recorder; nothing can be late now."""
         self._connections.clear()
         self._was_lost = True
-        return self._sequences.lost(self._frame_ns, at_ns, "outage")
+        return self._sequences.lost(self._frame_ns, max(at_ns, self._frame_ns), "outage")

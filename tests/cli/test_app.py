@@ -9,6 +9,7 @@ import signal
 import subprocess
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from websockets.sync.client import connect
@@ -248,8 +249,17 @@ def test_a_version_that_nobody_can_read_is_status_8() -> None:
         ),
         (
             ["subscribe", "trade", "PF_XBTUSD", "-n", "many"],
-            "invalid value for '-n' / '--count': 'many' is not a valid int; "
+            "invalid value for '-n' / '--count': 'many' is no whole number; "
             "see `kfws subscribe --help`",
+        ),
+        (
+            ["subscribe", "trade", "PF_XBTUSD", "-n", "1e99"],
+            "invalid value for '-n' / '--count': '1e99' is no whole number; "
+            "see `kfws subscribe --help`",
+        ),
+        (
+            ["book", "PF_XBTUSD", "--group", "abc"],
+            "invalid value for '--group': 'abc' is no whole number; see `kfws book --help`",
         ),
         (
             ["feeds", "-f", "nope"],
@@ -322,11 +332,18 @@ def test_usage_errors_of_ours_are_objects_for_machines() -> None:
 # Bugs
 
 
+class Unforeseen(dict[str, str]):
+    """An environment in which keys cannot be looked for."""
+
+    def get(self, name: str, default: Any = None) -> Any:
+        if name.startswith("KFWS_API"):
+            raise AttributeError("nobody foresaw this")
+        return default
+
+
 def run_with_a_bug(*args: str) -> Done:
-    """A world that has no environment, which nobody foresaw."""
     err = Collected()
-    broken: dict[str, str] = None  # type: ignore[assignment]
-    env = Env(broken, stderr=LineWriter(err.writer))
+    env = Env(Unforeseen(), stderr=LineWriter(err.writer))
     with signals_kept():
         status = app.run(["subscribe", "fills", *args], env)
     err.close()
@@ -447,5 +464,7 @@ def test_a_port_that_is_taken_is_told() -> None:
         done = run("sim", "--port", str(port))
     assert done.status == 2
     [line] = done.said
-    assert line.startswith(f"kfws: cannot listen at 127.0.0.1:{port}: ")
-    assert line.endswith("another --port or --rest-port, e.g. 0 for any free one")
+    assert line == (
+        f"kfws: cannot listen at 127.0.0.1:{port}: something else listens there already; "
+        "another --port or --rest-port, e.g. 0 for any free one"
+    )

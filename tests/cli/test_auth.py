@@ -238,3 +238,19 @@ def test_a_challenge_is_signed_as_the_venue_documents_it() -> None:
     mine = run("auth", "sign", "abc", environ=KEY)
     assert mine.out.decode() == sign_challenge(DEMO.secret, "abc") + "\n"
     assert run("auth", "sign", "abc").status == 4
+
+
+def test_a_key_that_the_simulator_in_the_process_does_not_look_at_is_named() -> None:
+    note = (
+        "kfws: the key in KFWS_API_KEY is not used with --env sim; "
+        "the simulator in the process has its own"
+    )
+    done = run("auth", "check", "--env", "sim", "-f", "ndjson", environ=WRONG)
+    assert (done.status, done.said[1:]) == (0, [note])
+    first = json.loads(done.out.splitlines()[0])
+    assert first["found"] == "…3aT+ of the simulator's own"
+    fills = ("subscribe", "fills", "--env", "sim", "-n", "1")
+    assert note in run(*fills, environ=WRONG).said
+    assert run(*fills, "-q", environ=WRONG).said == []
+    assert note not in run(*fills, environ=KEY).said
+    assert note not in run("subscribe", "trade", "PF_XBTUSD", "--env", "sim", "-n", "1").said

@@ -92,7 +92,8 @@ def test_a_key_that_the_venue_does_not_take_is_status_4() -> None:
         status, found, err = looked("--url", venue.url, environ=wrong)
     assert status == 4
     assert found["clock"]["state"] == "ok"
-    assert "1 of" in err
+    assert (found["challenge"]["state"], found["private feed"]["state"]) == ("ok", "failed")
+    assert err.startswith(f"kfws: 1 of {len(found)} checks failed: private feed")
 
 
 def test_a_broken_source_of_keys_is_status_4() -> None:

@@ -139,7 +139,7 @@ def test_an_example_does_what_it_says(command: str, folder: Path) -> None:
 
 
 def test_the_examples_with_a_jetstream_do_what_they_say(folder: Path, tmp_path: Path) -> None:
-    assert len(NATS) == 2
+    assert len(NATS) == 3
     with nats_server(tmp_path / "nats") as server:
         for each in NATS:
             here = each.replace("nats://localhost:4222", server.host)

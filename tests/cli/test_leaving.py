@@ -218,7 +218,8 @@ def test_a_hangup_without_a_terminal_opens_files_anew(tmp_path: Path) -> None:
     assert second[-1]["kfws"] == "totals"
     assert csv.stat().st_ino == before  # where it was, and not emptied
     assert csv.read_text().startswith("received_ns,")
-    assert run("verify", str(moved), str(tape)).returncode == 0
+    verified = run("verify", str(moved), str(tape))
+    assert (verified.returncode, json.loads(verified.stdout)["gaps"]) == (0, [])
 
 
 def test_a_hangup_without_a_terminal_begins_the_next_file_of_a_rotation(tmp_path: Path) -> None:

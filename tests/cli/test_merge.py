@@ -22,7 +22,7 @@ def test_the_end_line_says_what_is_missing_on_all_tapes(tmp_path: Path, name: st
     first, second = recorded(tmp_path / "a.ndjson", 1, 2, 6), recorded(tmp_path / "b.ndjson", 1, 3)
     done = run("merge", first, second, "-o", str(tmp_path / name))
     assert done.status == 0
-    assert done.err.endswith("; 1 copy left out\n")
+    assert done.err.endswith("; 1 copy or snapshot left out\n")
     head, *lines, end = [json.loads(line) for line in read_lines(tmp_path / name)]
     assert (head["kfws"], head["venue"], head["feeds"]) == ("header", "sim", ["book"])
     assert head["merged"] == [first, second]
@@ -152,6 +152,6 @@ def test_what_is_no_copy_and_has_no_place_is_counted_and_told(tmp_path: Path) ->
         "kfws: left out: 2 of ticker; only one tape has them, and nothing says where they belong",
         "kfws: 2 messages that only one tape has were left out",
     ]
-    assert "; 0 copies left out\n" in done.err
+    assert "; 0 copies and snapshots left out\n" in done.err
     *_, end = read_lines(tmp_path / "m.ndjson")
     assert json.loads(end)["left_out"] == {"ticker": 2}

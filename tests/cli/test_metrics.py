@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import re
 import signal
 import socket
@@ -8,7 +9,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from kfws.cli.metrics import MOST_VISITORS, Standing, exposition, serve_metrics
+from kfws.cli.metrics import MOST_VISITORS, Standing, exposition, serve_metrics, why_deaf
 from kfws.cli.totals import Totals
 from kfws.errors import UsageError
 from kfws.protocol.events import Closed, Data, Gap, Opened, Redial
@@ -173,9 +174,18 @@ async def test_who_asks_nothing_keeps_nobody_from_leaving() -> None:
 async def test_a_port_that_is_taken_is_told() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(UsageError, match=f"--metrics cannot listen at 127.0.0.1:{port}"):
+        with pytest.raises(UsageError) as told:
             async with serve_metrics("127.0.0.1", port, str):
                 pass
+    assert told.value.message == (
+        f"--metrics cannot listen at 127.0.0.1:{port}: something else listens there already"
+    )
+
+
+def test_why_nothing_can_listen_is_said_in_the_words_of_the_system() -> None:
+    loop_says = "error while attempting to bind on address ('127.0.0.1', 80): permission denied"
+    assert why_deaf(OSError(errno.EACCES, loop_says)) == "permission denied"
+    assert why_deaf(OSError(-2, "Name or service not known")) == "Name or service not known"
 
 
 # The program

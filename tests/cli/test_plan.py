@@ -412,6 +412,35 @@ def test_a_format_for_a_silent_stdout_is_warned_of() -> None:
     assert planned(outputs=["a.csv"]).warnings == ()
 
 
+@pytest.mark.parametrize("path", ["x.xlsx", "y.prquet", "a.csv.bz2", "a.CSV", "a.tsv.gz", "a.ZST"])
+def test_an_ending_that_names_another_format_is_warned_of(path: str) -> None:
+    plan = planned(outputs=[path])
+    assert plan.outputs[0].format is Format.ndjson
+    assert plan.warnings == (
+        f"{path}: written as NDJSON; .csv, .json and .raw choose otherwise, .gz and .zst compress",
+    )
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "x",
+        "a.ndjson",
+        "a.NDJSON.zst",
+        "a.jsonl",
+        "a.json",
+        "a.log",
+        "a.txt.gz",
+        "a.{date}",
+        "a.2026-11-25",
+        "a.1",
+        ".x",
+    ],
+)
+def test_endings_of_lines_and_of_dates_are_as_meant(path: str) -> None:
+    assert planned(outputs=[path]).warnings == ()
+
+
 @pytest.mark.parametrize(
     ("first", "second"),
     [
@@ -836,8 +865,8 @@ def test_lines_about_books_are_no_tape_and_no_frames() -> None:
 
 def test_lines_about_books_have_keys_of_their_own() -> None:
     options: dict[str, Any] = {"where": "mid>1", "fields": "spread,stale", "format": Format.csv}
-    assert planned("book", look=TypedLook(), **options).warnings == ()
-    assert "mid" in planned("book", where="mid>1").warnings[0]
+    assert planned("book", look=TypedLook(), **options).odd_keys == ()
+    assert "mid" in planned("book", where="mid>1").odd_keys[0]
 
 
 def test_reads_are_kept_apart_and_stats_are_said_only_where_that_was_asked_for() -> None:

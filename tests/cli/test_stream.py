@@ -403,6 +403,15 @@ async def test_a_timeout_ends_with_an_error_when_nothing_came() -> None:
     assert source.closed.is_set()
 
 
+async def test_a_timeout_tells_silence_from_messages_of_which_none_matched() -> None:
+    for came, what in ((trades(1, 3), "no message matched --where"), ([BEAT], "no message came")):
+        stage = Stage()
+        stage.pipe()
+        source = Scripted([OPENED, *came], stands=True)
+        with pytest.raises(NothingCame, match=rf"{what} for 0\.01 s \(--timeout\)"):
+            await stage.run(source, planned(timeout="10ms", where="price>9"))
+
+
 async def test_a_full_output_is_no_silence_of_the_venue(standing_pipe: tuple[int, int]) -> None:
     reader, writer = standing_pipe
     stage = Stage()

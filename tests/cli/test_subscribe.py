@@ -505,6 +505,14 @@ def test_messages_of_any_shape_pass_every_format(feed: str, format: str) -> None
         assert done.out.decode().splitlines() == list(messages_of_any_shape(feed))
 
 
+@pytest.mark.parametrize("typed", [("--fields", "bidd,ask"), ("--where", "bidd>1 or ask>1")])
+def test_a_key_that_is_probably_mistyped_is_told_though_quiet(typed: tuple[str, str]) -> None:
+    done = run("subscribe", "ticker", "PF_XBTUSD", "--env", "sim", "-q", "-n", "1", *typed)
+    told = f"kfws: {typed[0]}: no message of ticker is known to have a key bidd; similar: bid"
+    assert (done.status, len(done.said)) == (0, 1)
+    assert done.said[0].startswith(told)
+
+
 @pytest.mark.xfail(strict=True, reason="half a surrogate pair is taken for a broken frame")
 def test_half_a_surrogate_pair_is_legal_json_and_passed_on() -> None:
     payload = '{"feed":"ticker","product_id":"PF_XBTUSD","pair":"\\ud800"}'

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -84,7 +85,14 @@ def test_a_tape_that_is_still_written_has_no_clean_end(tmp_path: Path) -> None:
     path = tape(tmp_path / "a.ndjson", [header(), opened(), book(1)])
     done = run("verify", str(path))
     assert done.status == 0
-    assert "no clean end" in done.err
+    assert done.said == [
+        f"kfws: {path} has no clean end: it is being written, or its recorder was killed, "
+        "or its disk was full"
+    ]
+    seen = run("verify", str(path), "-f", "table").out.decode().splitlines()
+    assert seen[-1] == "complete up to an end that is no clean one: 1 message"
+    assert json.loads(done.out)["verdict"] == "complete"
+    assert run("verify", str(path), "--strict").status == 7
 
 
 def test_damage_is_told_by_frame(tmp_path: Path) -> None:
@@ -191,3 +199,15 @@ def test_a_folder_is_all_tapes_in_it(tmp_path: Path) -> None:
     recorded(tmp_path / "b.ndjson.gz", 1)
     report = json.loads(run("verify", str(tmp_path)).out)
     assert [Path(each["path"]).name for each in report["tapes"]] == ["a.ndjson", "b.ndjson.gz"]
+
+
+def test_a_pipe_is_said_to_be_none_of_the_files_that_tapes_are(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    with open(reader, "rb"), open(writer, "wb") as file:  # noqa: PTH123  # descriptors
+        file.write(Path(recorded(tmp_path / "a.ndjson", 1)).read_bytes())
+        file.flush()
+        done = run("verify", f"/dev/fd/{reader}")
+    assert done.status == 8
+    assert done.err == (
+        f"kfws: /dev/fd/{reader} is a pipe; tapes are files: write it to one first\n"
+    )

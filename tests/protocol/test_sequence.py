@@ -86,6 +86,33 @@ class Listener:
 # On one connection
 
 
+@pytest.mark.parametrize("feed", ["book", "trade"])
+def test_who_begins_in_the_middle_gets_what_comes_late_once(feed: str) -> None:
+    listener = Listener().hear(*(delta(feed, seq) for seq in (7, 6, 8, 5, 6, 7))).wait(S)
+    assert [each.seq for each in listener.passed] == [7, 6, 8, 5]
+    assert [(type(each), each.seq) for each in listener.said if isinstance(each, Duplicate)] == [
+        (Duplicate, 6),
+        (Duplicate, 7),
+    ]
+    assert len(listener.said) == 2
+
+
+@pytest.mark.parametrize("begin", [[book_snapshot(7)], [delta("book", 7), book_snapshot(8)]])
+def test_what_is_lower_than_a_snapshot_is_in_it(begin: list[Data]) -> None:
+    listener = Listener().hear(*begin, delta("book", 6))
+    assert [type(each) for each in listener.said[-1:]] == [Duplicate]
+
+
+def test_what_is_lower_on_a_new_connection_came_before_or_is_missing() -> None:
+    listener = Listener().hear(delta("book", 7)).reconnect().hear(delta("book", 8))
+    assert isinstance(listener.hear(delta("book", 6)).said[-1], Duplicate)
+
+
+def test_numbers_below_a_new_count_are_not_taken_for_those_below_the_old() -> None:
+    listener = Listener().hear(delta("book", 2 * WINDOW), delta("book", 9), delta("book", 8))
+    assert [type(each) for each in listener.said] == [Restart, Duplicate]
+
+
 def test_numbers_in_a_row_say_nothing() -> None:
     listener = Listener().hear(book_snapshot(7), delta("book", 8), delta("book", 9)).wait(S)
     assert listener.said == []

@@ -902,6 +902,15 @@ def test_a_snapshot_from_before_the_gap_does_not_make_a_book_whole() -> None:
     assert [type(each) for each in events] == [Resync, Data]
 
 
+def test_a_number_that_waits_among_what_was_not_taken_yet_is_no_gap() -> None:
+    session = active(BOOK)
+    session.receive([book(1, snapshot=True), book(2), book(4)], NOW)
+    assert session.tick(NOW, NOW, behind_ns=0) == []
+    assert session.tick(NOW + 2 * SECOND, NOW, behind_ns=2 * SECOND) == []
+    assert [type(each) for each in session.receive([book(3)], NOW)] == [Data]
+    assert session.tick(NOW + 4 * SECOND, NOW) == []
+
+
 def test_dropped_messages_of_a_book_make_it_stale() -> None:
     session = active(BOOK)
     gap = Gap(

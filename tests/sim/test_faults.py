@@ -69,7 +69,9 @@ def payloads(*published: Publication) -> list[bytes]:
     ("spec", "sentence"),
     [
         ("Drop", "NAME"),
-        ("drip", "there is no fault 'drip'"),
+        ("drip", "there is no fault 'drip'; similar: drop"),
+        ("dorp@2s", "there is no fault 'dorp'; similar: drop"),
+        ("zzz", "there is no fault 'zzz'; there are drop, close"),
         ("drop=1", "takes no value"),
         ("drop@", "'' is no moment"),
         ("drop@5", "'5' is no moment"),

@@ -151,3 +151,13 @@ def test_where_nothing_is_drawn_little_is_held_and_the_rest_counted() -> None:
     first = found.above(0, SIZE)[0]
     kept = 4 * SIZE.lines
     assert f"{WAITING_MOST + 500 - kept:,} messages came faster" in first
+
+
+def test_what_was_shown_is_known_in_another_width_too() -> None:
+    shown = roll()
+    lines(shown, trade(seq=7))
+    past = [{"side": "buy", "price": 1.0, "qty": 1, "seq": seq} for seq in (8, 7, 6)]
+    again = data(
+        orjson.dumps({"feed": "trade_snapshot", "product_id": "PF_XBTUSD", "trades": past})
+    )
+    assert len(lines(shown, again, size=Size(120, 24))) == 2

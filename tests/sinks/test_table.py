@@ -93,6 +93,39 @@ def test_of_past_trades_the_last_ten_are_shown_oldest_first_and_dim() -> None:
     assert all(line.startswith("\x1b[2m") and "\x1b[32m" not in line for line in lines[1:])
 
 
+def _past_trades(*seqs: int, product: str = "PF_XBTUSD") -> Data:
+    trades = [{"side": "buy", "price": 1.0, "qty": 1, "seq": seq} for seq in reversed(seqs)]
+    return data(orjson.dumps({"feed": "trade_snapshot", "product_id": product, "trades": trades}))
+
+
+def _trade(seq: int) -> Data:
+    return data(b'{"feed":"trade","product_id":"PF_XBTUSD","side":"buy","seq":%d}' % seq)
+
+
+def test_after_a_redial_just_what_is_not_shown_yet_comes_all_of_it_and_undimmed() -> None:
+    table = _table(width=100, color=True)
+    _lines(table, [_past_trades(*range(1, 51)), _trade(51)])
+    healed = _lines(table, [_past_trades(*range(1, 81)), _trade(81)])
+    assert [int(_ANSI.sub("", line).split()[-1]) for line in healed] == list(range(52, 82))
+    assert not any(line.startswith("\x1b[2m") for line in healed)
+    assert _lines(table, [_past_trades(*range(1, 82))]) == []
+    first = _lines(table, [_past_trades(70, 71, product="PF_ETHUSD")])
+    assert [line.startswith("\x1b[2m") for line in first] == [True, True]
+
+
+def test_where_the_venue_counts_anew_its_snapshot_is_as_the_first() -> None:
+    table = _table(width=100)
+    _lines(table, [_trade(500)])
+    assert [line.split()[-1] for line in _lines(table, [_past_trades(1, 2)])] == ["1", "2"]
+    assert _lines(table, [_past_trades(1, 2)]) == []
+
+
+def test_fills_that_were_shown_do_not_come_again() -> None:
+    table = _table()
+    _lines(table, [data(frame("fills", "not consecutive across products"))])
+    assert _lines(table, [data(frame("fills", "not consecutive across products"))]) == []
+
+
 def test_private_feeds_have_a_row_per_entry_and_sides_in_letters() -> None:
     lines = _lines(_table(), [data(frame("fills", "not consecutive across products"))])
     assert [line.split()[1:4] for line in lines[1:]] == [

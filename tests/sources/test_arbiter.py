@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -143,6 +144,17 @@ def test_the_first_copy_wins() -> None:
     stream.hear(1, book(7), book(8))
     assert stream.payloads == [snapshot(5).payload, *(book(n).payload for n in (6, 7, 8))]
     assert stream.arbiter.swallowed == 3
+
+
+def test_who_begins_in_the_middle_gets_what_comes_late_once() -> None:
+    stream = Stream().hear(1, book(7), book(6), book(8)).hear(2, book(6), book(7), book(5))
+    assert stream.numbers == [7, 6, 8, 5]
+    assert stream.arbiter.swallowed == 2
+
+
+def test_what_is_lower_than_a_snapshot_is_in_it() -> None:
+    assert Stream().hear(1, snapshot(7), book(6), book(8)).numbers == [8]
+    assert Stream().hear(1, book(7), snapshot(8), book(6)).numbers == [7]
 
 
 def test_a_gap_of_one_is_filled_from_the_other_before_anybody_hears_of_it() -> None:
@@ -406,11 +418,86 @@ def test_the_leader_is_passed_on_and_the_others_are_not() -> None:
 def test_a_dead_leader_is_replaced_at_once_and_nothing_is_given_twice() -> None:
     stream = Stream("ticker").hear(1, ticker("a", 1 * S)).hear(2, ticker("a"), ticker("b"))
     stream.now = 3 * S
-    stream.hear(1, closed()).hear(2, ticker("b"), ticker("c", 4 * S))
+    stream.hear(1, closed()).hear(2, ticker("c", 4 * S))
     assert stream.payloads == [b"a", b"b", b"c"]
     [takeover] = [each for each in stream.out if isinstance(each, Gap)]
     assert (takeover.cause, takeover.missing) == ("takeover", None)
     assert (takeover.from_ns, takeover.to_ns) == (1 * S, 3 * S)
+
+
+def test_a_quiet_market_that_repeats_itself_is_given_after_a_takeover_too() -> None:
+    stream = Stream("ticker")
+    for second in range(300):
+        stream.hear(1, ticker("same", second * S)).hear(2, ticker("same", second * S))
+    stream.hear(1, closed())
+    for second in range(300, 600):
+        stream.hear(2, ticker("same", second * S))
+    assert stream.payloads == [b"same"] * 600
+    assert len(stream.ranges) == 1
+
+
+def test_a_connection_that_came_later_owes_a_quiet_market_the_last_seconds_alone() -> None:
+    stream = Stream("ticker").hear(2, closed())
+    for second in range(100):
+        stream.hear(1, ticker("same", second * S))
+    stream.hear(2, opened(100 * S), subscribed("ticker", 100 * S)).hear(1, closed(100 * S))
+    for second in range(101, 201):
+        stream.hear(2, ticker("same", second * S))
+    assert 194 <= len(stream.payloads) < 200
+
+
+@given(
+    said=st.lists(st.sampled_from("ab"), min_size=1, max_size=30),
+    turns=st.lists(st.sampled_from([1, 2]), min_size=1, max_size=40),
+    is_let_go=st.booleans(),
+)
+def test_equal_messages_of_a_dead_leader_are_given_once_each_and_so_are_those_to_come(
+    said: list[str], turns: list[int], is_let_go: bool
+) -> None:
+    """Neither connection loses anything here, so that what is given is what was said."""
+    stream, brought = Stream("ticker"), {1: 0, 2: 0}
+
+    def bring(leg: int) -> None:
+        if brought[leg] < len(said):
+            stream.hear(leg, ticker(said[brought[leg]]))
+            brought[leg] += 1
+
+    for leg in turns:
+        bring(leg)
+    if is_let_go:
+        stream.arbiter.hand_over(turns[0])
+        for leg in turns:
+            bring(leg)
+    stream.hear(turns[0], closed())
+    for _ in said:
+        bring(3 - turns[0])
+    assert "".join(each.decode() for each in stream.payloads) == "".join(said)
+
+
+@given(
+    said=st.lists(st.sampled_from("abc"), min_size=1, max_size=30),
+    turns=st.lists(st.sampled_from([1, 2]), min_size=1, max_size=40),
+    lost=st.sets(st.integers(0, 29)),
+)
+def test_what_the_next_leader_lost_makes_no_message_come_twice(
+    said: list[str], turns: list[int], lost: set[int]
+) -> None:
+    stream, brought = Stream("ticker").hear(1, ticker("first")), {1: 0, 2: 0}
+
+    def bring(leg: int) -> None:
+        if brought[leg] < len(said):
+            if leg == 1 or brought[leg] not in lost:
+                stream.hear(leg, ticker(said[brought[leg]]))
+            brought[leg] += 1
+
+    for leg in turns:
+        bring(leg)
+    stream.hear(1, closed())
+    for _ in said:
+        bring(2)
+    given_out = Counter(each.decode() for each in stream.payloads[1:])
+    assert given_out <= Counter(said)
+    assert stream.payloads[1 : 1 + brought[1]] == [each.encode() for each in said[: brought[1]]]
 
 
 def test_copies_that_trickle_in_after_a_takeover_are_known() -> None:

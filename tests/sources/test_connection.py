@@ -202,6 +202,35 @@ async def test_a_turn_ends_where_nobody_takes() -> None:
         await connection.leave()
 
 
+async def test_what_has_just_come_is_never_shed_however_large() -> None:
+    large = b"x" * 500_000
+    shed: list[Read] = []
+
+    async def script(server: ServerConnection) -> None:
+        await server.send(large, text=True)
+
+    async with loopback(script) as venue:
+        connection = await dial(Target(venue.url, buffer_bytes=64_000))
+        connection.shed = shed.extend
+        assert (await frames_of(connection, 2))[-1] == large
+        assert shed == []
+        await connection.leave()
+
+
+async def test_what_was_not_taken_makes_us_behind() -> None:
+    async def script(server: ServerConnection) -> None:
+        for payload in TRADES:
+            await server.send(payload, text=True)
+
+    async with loopback(script) as venue:
+        connection = await dial(Target(venue.url))
+        await connection.wait()
+        assert connection.behind_ns > 0
+        await frames_of(connection, 1 + len(TRADES))
+        assert connection.behind_ns == 0
+        await connection.leave()
+
+
 async def test_leaving_with_a_full_buffer_still_closes_with_1000() -> None:
     async def script(server: ServerConnection) -> None:
         for _ in range(40):

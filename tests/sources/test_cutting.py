@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.asyncio.client import ClientConnection
 from websockets.client import ClientProtocol
+from websockets.extensions.base import Extension
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol
@@ -101,10 +102,30 @@ def ours(pieces: list[bytes], extension: str) -> tuple[Any, ...]:
     return messages, said(wire.written), *state(connection)
 
 
+class BeginsAnew(Extension):
+    """The library's extension, but behind a message that ends its deflate stream."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def decode(self, frame: Frame, *, max_size: int | None = None) -> Frame:
+        begins = frame.opcode in (Opcode.TEXT, Opcode.BINARY) and frame.rsv1
+        if begins and not self.inner.remote_no_context_takeover and self.inner.decoder.eof:
+            self.inner.decoder = zlib.decompressobj(-self.inner.remote_max_window_bits)
+        found: Frame = self.inner.decode(frame, max_size=max_size)
+        return found
+
+    def encode(self, frame: Frame) -> Frame:
+        found: Frame = self.inner.encode(frame)
+        return found
+
+
 def theirs(pieces: list[bytes], extension: str) -> tuple[Any, ...]:
     """The library's own connection, its frames joined as its documentation says."""
     connection, wire = begin(ClientConnection, extension)
-    feed(connection, [head(connection.protocol, extension), *pieces])
+    connection.data_received(head(connection.protocol, extension))
+    connection.protocol.extensions = [*map(BeginsAnew, connection.protocol.extensions)]
+    feed(connection, pieces)
     messages: list[tuple[bool, bytes]] = []
     parts: list[bytes] = []
     binary = False
@@ -211,10 +232,12 @@ messages = st.builds(
 
 def on_the_wire(sent: list[Message], takeover: bool, bits: int) -> bytes:
     """Compressed with one window over all messages, or with one for each."""
-    data, window = b"", compressor(bits, 6)
+    data, window, is_ended = b"", compressor(bits, 6), False
     for each in sent:
-        if not takeover or each.is_last:
+        if not takeover or each.is_last or is_ended:
             window = compressor(bits, each.level)
+            is_ended = False
+        is_ended |= each.is_last and each.is_deflated
         packed = squeezed(each, window) if each.is_deflated else each.payload
         data += fragmented(each, packed)
     return data
@@ -328,6 +351,18 @@ async def test_fragmented_and_long_messages_share_one_window_with_the_short_ones
     messages, *_ = ours([data], extension)
     assert messages == [(False, each.payload) for each in sent]
     assert ours([data], extension) == theirs([data], extension)
+
+
+@pytest.mark.parametrize("behind", [Message(b"two"), Message(b"two" * 9, fragments=3)])
+async def test_a_message_may_end_its_deflate_stream_and_the_next_begins_another(
+    behind: Message,
+) -> None:
+    short = Message(b"one", is_last=True)
+    ended = replace(short, payload=b"one" * 50, fragments=2)
+    long = Message(random.Random(7).randbytes(3000).hex().encode())
+    sent = [short, behind, Message(b"two"), ended, behind, short, long, short, short, behind]
+    messages, *_ = ours([on_the_wire(sent, True, 15)], negotiated(True, 15))
+    assert messages == [(False, each.payload) for each in sent]
 
 
 @pytest.mark.parametrize("fragments", [1, 5])

@@ -13,7 +13,7 @@ from typing import Any
 import nats
 import pytest
 
-from kfws.errors import InUse, OutputError, Unreachable
+from kfws.errors import InUse, OutputError, Unreachable, UsageError
 from kfws.protocol.events import Closed, Data, Event, Gap, Opened, Redial, Restart, Tick
 from kfws.protocol.visible import Books
 from kfws.sources.jetstream import FromJetStream
@@ -115,6 +115,36 @@ async def test_a_reader_begins_where_it_is_told_to(
         await one.begin()
         await one.until(4)
     assert one.numbers == ([3, 4] if "from_seq" in begin else [1, 2, 3, 4])
+
+
+async def test_a_number_beyond_the_end_of_the_stream_is_refused(server: NatsServer) -> None:
+    await publish(server, deltas(1, 2))
+    async with reading(server, from_seq=669038) as one:
+        with pytest.raises(UsageError, match=r"kraken ends at 2; --from-seq 669038 is beyond it"):
+            await one.begin()
+    async with reading(server, from_seq=3) as next_one:
+        await next_one.begin()
+        await publish(server, deltas(3))
+        await next_one.until(3)
+
+
+async def test_a_number_of_what_aged_out_is_told_once(server: NatsServer) -> None:
+    await publish(server, deltas(1, 2, 3, 4, 5))
+    client = await nats.connect(server.host)
+    await client.jetstream().purge_stream("kraken", seq=4)
+    await client.close()
+    told: list[tuple[str, ...]] = []
+    for from_seq in (2, 1, 4):
+        async with reading(server, from_seq=from_seq, say=lambda *x: told.append(x)) as one:
+            await one.begin()
+            await one.until(5)
+    assert told == [
+        (
+            "aged-out",
+            "the stream kraken begins at 4: what was before is gone",
+            "reading from 4 on, not from 2",
+        )
+    ]
 
 
 async def test_what_no_recorder_has_is_named_by_its_numbers(server: NatsServer) -> None:
@@ -381,7 +411,7 @@ async def test_a_reader_of_what_nobody_records_is_told_what_there_is(server: Nat
         await asyncio.gather(reading_on, return_exceptions=True)
     assert code == "nothing-there"
     assert what.endswith("nothing of what was asked for of sim; it has sim (book)")
-    assert hint == "look at --env, feeds and products"
+    assert hint == "look at --env or --url (as the recorder had it), feeds and products; waiting"
 
 
 def tickers(first_ns: int, count: int) -> list[Data]:

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec import structs
 
@@ -75,6 +76,12 @@ def test_what_any_tape_has_is_there_once_and_in_order_and_the_rest_is_named(
     apart_ns=st.sampled_from([20_000_000, 700_000_000, 8_000_000_000]),
     cut=st.none() | st.tuples(st.integers(0, 2), st.integers(2, 79)),
 )
+@example(
+    had=[{1, 2, 3, 6, 44}, {43}, {1, 2, 3, 4, 43, 44}],
+    delays=[0, 0, 0],
+    apart_ns=700_000_000,
+    cut=None,
+)
 def test_of_a_stream_without_numbers_too_what_any_tape_has_is_there_once_or_named(
     tmp_path_factory: pytest.TempPathFactory,
     had: list[set[int]],
@@ -106,6 +113,50 @@ def test_of_a_stream_without_numbers_too_what_any_tape_has_is_there_once_or_name
     if cut is None and len(paths) == 2 and apart_ns == 20_000_000:
         assert set(there) == set(came)
         assert not merging.left_out
+
+
+def test_a_merge_is_never_poorer_than_a_tape_whose_messages_repeat(tmp_path: Path) -> None:
+    payloads = [ticker(number).payload for number in range(4)]
+    said = [(1, 0), (3, 1), (6, 0), (9, 1), (12, 0), (15, 2), (22, 0), (23, 3)]
+
+    def told(name: str, kept: int, later_ns: int) -> Path:
+        moments = [(AT + second * SECOND_NS + later_ns, number) for second, number in said[:kept]]
+        lines = [structs.replace(ticker(at), payload=payloads[number]) for at, number in moments]
+        ends_ns = moments[-1][0] + SECOND_NS
+        begin = [header(), opened(), subscribed(AT, "ticker", "PF_A")]
+        return tape(tmp_path / name, [*begin, *lines, closed(ends_ns), totals(ends_ns)])
+
+    found, merging = merged(told("a.ndjson", 2, 0), told("b.ndjson", 8, 10_000_000))
+    there = [event.payload for event in found if type(event) is Data]
+    assert there == [payloads[number] for _, number in said]
+    assert merging.copies == 2
+    assert not merging.left_out
+
+
+@given(
+    said=st.lists(st.integers(0, 2), min_size=1, max_size=30),
+    lost=st.lists(st.sets(st.integers(0, 29)), min_size=2, max_size=3),
+)
+def test_of_equal_messages_too_each_that_came_is_there_or_a_copy_or_counted(
+    tmp_path_factory: pytest.TempPathFactory, said: list[int], lost: list[set[int]]
+) -> None:
+    folder = tmp_path_factory.mktemp("tapes")
+    payloads = [ticker(number).payload for number in range(3)]
+    came: list[Counter[bytes]] = []
+    paths = []
+    for name, gone in enumerate(lost):
+        kept = [(n, payloads[each]) for n, each in enumerate(said) if n not in gone]
+        lines = [
+            structs.replace(ticker(AT + n * SECOND_NS // 2 + name), payload=payload)
+            for n, payload in kept
+        ]
+        came.append(Counter(payload for _, payload in kept))
+        paths.append(recording(folder / f"{name}.ndjson", subscribed(AT, "ticker", "PF_A"), *lines))
+    found, merging = merged(*paths)
+    there = Counter(event.payload for event in found if type(event) is Data)
+    for each in came:
+        assert (each - there).total() <= merging.left_out.total()
+    assert merging.copies >= 0
 
 
 def test_the_first_copy_by_time_wins(tmp_path: Path) -> None:

@@ -280,6 +280,14 @@ async def test_a_message_that_stands_on_the_tape_twice_is_left_out_and_named(
     assert [type(each) for each in events] == [Data, Data, Duplicate, Data]
 
 
+async def test_a_part_that_begins_in_the_middle_has_what_comes_late_there(tmp_path: Path) -> None:
+    late = [book(7, AT + 7), book(6, AT + 8), book(8, AT + 9)]
+    path = tape(tmp_path / "a.ndjson", [header(), snapshot(4, AT), book(5, AT + 5), *late])
+    events = await played(path, from_ns=AT + 7)
+    assert [each.seq for each in events if isinstance(each, Data)] == [7, 6, 8]
+    assert not [each for each in events if isinstance(each, (Duplicate, Gap))]
+
+
 async def test_a_line_that_is_none_is_a_broken_frame_in_its_place(tmp_path: Path) -> None:
     path = tape(tmp_path / "a.ndjson", [header(), book(1), book(2)])
     first, second, third = path.read_bytes().splitlines(keepends=True)

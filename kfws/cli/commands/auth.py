@@ -253,11 +253,9 @@ def _the_key(
 ) -> tuple[str, Credentials]:
     """Where a key was found, and the key. Raises Unwelcome."""
     from kfws.cli.env import NO_KEY
-    from kfws.cli.secrets import first_key
     from kfws.errors import Unwelcome
 
-    sources = world.key_sources(plan.venue, file=file, command=command, profile=profile)
-    found = first_key(sources)
+    found = world.find_key(plan.venue, file=file, command=command, profile=profile)
     if found is None:
         raise Unwelcome("there is no API key to try", hint=NO_KEY)
     return found

@@ -105,7 +105,8 @@ def merge(
         what = f"left out: {feeds}; only one tape has them, and nothing says where they belong"
         talk.say("warning", "left-out", what, left_out=left_out)
     facts = totals.fields(duration_s) | {"copies": merging.copies, "left_out": left_out}
-    copies = f"{merging.copies:,} {'copy' if merging.copies == 1 else 'copies'}"
+    what = "copy or snapshot" if merging.copies == 1 else "copies and snapshots"
+    copies = f"{merging.copies:,} {what}"
     sentence = f"{totals.sentence(duration_s)}; {copies} left out"
     talk.say("warning", "totals", sentence, totals=facts)
     if strict and totals.missing + totals.dropped:

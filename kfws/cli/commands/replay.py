@@ -155,6 +155,8 @@ def replay(
     )
     _keep_apart(plan, found)
     source = _source(plan, found, talk, pace, (from_, to), only=feed is not None)
+    for sentence in plan.odd_keys:
+        talk.say("warning", "plan", sentence, though_quiet=True)
     for warning in (*plan.warnings, *_doubts(plan, found, feed)):
         talk.say("warning", "plan", warning)
     try:

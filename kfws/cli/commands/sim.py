@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -286,7 +286,7 @@ async def _serve(options_: SimOptions, talk: Talk) -> None:
             signal.signal(each, lambda signum, _: loop.call_soon_threadsafe(leave, signum))
     try:
         async with serve(options_) as venue:
-            where = {"url": venue.url}
+            where: dict[str, Any] = {"url": venue.url}
             place = venue.url
             if options_.rest_port is not None:
                 where["rest_url"] = venue.rest_url
@@ -309,8 +309,10 @@ async def _serve(options_: SimOptions, talk: Talk) -> None:
                 raise Interrupted(signum)
             talk.say("warning", "ended", "the tape is at its end; connections were closed (1000)")
     except OSError as exc:
+        from kfws.cli.metrics import why_deaf
+
         raise UsageError(
-            f"cannot listen at {_places(options_)}: {exc.strerror or exc}",
+            f"cannot listen at {_places(options_)}: {why_deaf(exc)}",
             hint="another --port or --rest-port, e.g. 0 for any free one",
         ) from exc
 

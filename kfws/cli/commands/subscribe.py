@@ -220,6 +220,8 @@ def stream(
     from kfws.cli.plan import make_plan
 
     plan = make_plan(typed, stdout_is_terminal=env.stdout_is_terminal, read_text=env.read_text)
+    for sentence in plan.odd_keys:
+        talk.say("warning", "plan", sentence, though_quiet=True)
     for warning in plan.warnings:
         talk.say("warning", "plan", warning)
     key = None
@@ -393,6 +395,7 @@ async def _looked_up(listed: ProductsList) -> products_cache.Products | None:
 
 
 def _source(plan: Plan, url: str, key: Credentials | None, env: Env) -> Source:
+    from kfws.cli.plan import LEAST_BUFFER
     from kfws.protocol.session import Subscription
     from kfws.sources.connection import Target
     from kfws.sources.redundant import open_source
@@ -404,7 +407,7 @@ def _source(plan: Plan, url: str, key: Credentials | None, env: Env) -> Source:
         ca_file=plan.ca_file,
         compression=plan.compression,
         follow_redirects=not plan.is_private,
-        buffer_bytes=plan.buffer_bytes // plan.redundancy,
+        buffer_bytes=max(LEAST_BUFFER, plan.buffer_bytes // plan.redundancy),
         coalesce_s=plan.coalesce_s,
     )
     return open_source(

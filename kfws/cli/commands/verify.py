@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["verify"]
 
 GAPS_SHOWN = 20
+NO_CLEAN_END = "it is being written, or its recorder was killed, or its disk was full"
 
 _Strict = Annotated[
     bool,
@@ -130,7 +131,7 @@ def _doubts(tape: Tape) -> Iterator[str]:
         )
         yield f"{tape.path} is torn: {what}"
     elif not tape.ended:
-        yield f"{tape.path} has no clean end: it is being written, or its recorder was killed"
+        yield f"{tape.path} has no clean end: {NO_CLEAN_END}"
     if tape.set_back:
         yield f"{tape.path}: the clock went back {_count(tape.set_back, 'time')}"
 
@@ -200,9 +201,17 @@ def _are_several(streams: Sequence[Stream]) -> bool:
     return len({stream.recording for stream in streams}) > 1
 
 
+def _verdict(audit: Audit) -> str:
+    """Nobody knows what a tape without a clean end would have held."""
+    is_cut = any(tape.is_torn or not tape.ended for tape in audit.tapes)
+    if is_cut and audit.verdict in ("complete", "no outage"):
+        return f"{audit.verdict} up to an end that is no clean one"
+    return audit.verdict
+
+
 def _sum(audit: Audit) -> str:
     streams = audit.streams
-    parts = [f"{audit.verdict}: {_count(audit.messages, 'message')}"]
+    parts = [f"{_verdict(audit)}: {_count(audit.messages, 'message')}"]
     for name in ("missing", "healed"):
         number = sum(getattr(each, name) for each in streams)
         parts += [f"{number:,} {name}"] if number else []
