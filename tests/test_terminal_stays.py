@@ -192,8 +192,8 @@ def test_csv_is_harmless_on_a_terminal_alone(tmp_path: Path) -> None:
     assert run(*args, "-o", str(tape)).status == 0
     text = re.sub(r'"side":"[a-z]+"', lambda _: f'"side":{json.dumps(evil)}', tape.read_text())
     tape.write_text(text)
-    args = ("replay", str(tape), "--speed", "max", "-f", "csv")
-    on_terminal, in_pipe = run(*args, terminal=True), run(*args)
+    replay = ("replay", str(tape), "--speed", "max", "-f", "csv")
+    on_terminal, in_pipe = run(*replay, terminal=True), run(*replay)
     assert on_terminal.status == in_pipe.status == 0
     assert evil in in_pipe.out.decode()
     assert printable(evil) in on_terminal.out.decode()
