@@ -144,6 +144,7 @@ async def _rest() -> AsyncIterator[str]:
         (("request", "GET", "error"), b""),
         (("request", "GET", "text"), b""),
         (("doctor", "--url", "ws://127.0.0.1:1"), b"versions"),
+        (("doctor", "--url", "ws://127.0.0.1:1", "-f", "csv"), b"versions"),
     ],
 )
 def test_no_answer_of_rest_passes_one_on(args: tuple[str, ...], written: bytes) -> None:
@@ -182,6 +183,31 @@ def test_no_stream_passes_one_on(feeds: str, tmp_path: Path) -> None:
         done = run(*args, "-v", terminal=True)
         assert done.status != 1, done.err
         _assert_harmless(done)
+
+
+def test_csv_is_harmless_on_a_terminal_alone(tmp_path: Path) -> None:
+    """A pipe and a file get the venue's texts as they are."""
+    tape, evil = tmp_path / "x.ndjson", "\x1b]0;x\a\x9b2J\u202e,\x1b[2J"
+    args = ("subscribe", "trade", "PF_XBTUSD", "--env", "sim", "-q", "--no-snapshots", "-n", "1")
+    assert run(*args, "-o", str(tape)).status == 0
+    text = re.sub(r'"side":"[a-z]+"', lambda _: f'"side":{json.dumps(evil)}', tape.read_text())
+    tape.write_text(text)
+    replay = ("replay", str(tape), "--speed", "max", "-f", "csv")
+    on_terminal, in_pipe = run(*replay, terminal=True), run(*replay)
+    assert on_terminal.status == in_pipe.status == 0
+    assert evil in in_pipe.out.decode()
+    assert printable(evil) in on_terminal.out.decode()
+    assert b"\x1b" not in on_terminal.out
+
+
+def test_a_list_as_csv_is_harmless_on_a_terminal_alone() -> None:
+    with beside(_rest) as url:
+        args = ("products", "--rest-url", url, "-f", "csv")
+        on_terminal, in_pipe = run(*args, terminal=True), run(*args)
+    assert b"PF_" in on_terminal.out
+    assert b"\x1b" not in on_terminal.out
+    assert harm(on_terminal.out) == []
+    assert b"\x1b" in in_pipe.out
 
 
 @pytest.mark.parametrize(

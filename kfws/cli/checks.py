@@ -24,7 +24,7 @@ from kfws.errors import KfwsError, Unreachable, Unwelcome, UsageError
 from kfws.protocol.auth import Credentials
 from kfws.protocol.events import Data, Notice, Opened, Redial, Subscribed
 from kfws.protocol.session import Session, Subscription
-from kfws.sinks.columns import printable
+from kfws.sinks.columns import printable, printable_lines
 from kfws.sources.connection import Connection, Target, dial
 from kfws.sources.failures import (
     Route,
@@ -84,7 +84,10 @@ class Checklist:
         self._count += 1
         if check.state == "failed":
             self._failed.append(check)
-        self._env.print(_written(check, self._format))
+        text = _written(check, self._format)
+        if self._format is Format.csv and self._env.stdout_is_terminal:
+            text = printable_lines(text)
+        self._env.print(text)
 
     def end(self) -> None:
         """Raises Unreachable, Unwelcome or UsageError, as the first that failed."""

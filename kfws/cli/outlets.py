@@ -151,7 +151,8 @@ def _sink(output: Output, plan: Plan, env: Env, feed: str) -> Sink:
         case Format.csv:
             from kfws.sinks.csv import Csv
 
-            return Csv(feed=feed, fields=plan.fields)
+            is_shown = output.path is None and env.stdout_is_terminal
+            return Csv(feed=feed, fields=plan.fields, is_shown=is_shown)
         case Format.table:
             from kfws.sinks.paint import Paint
             from kfws.sinks.table import Table

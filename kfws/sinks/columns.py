@@ -33,6 +33,7 @@ __all__ = [
     "named",
     "names",
     "printable",
+    "printable_lines",
     "read",
     "rows",
     "table_columns",
@@ -58,6 +59,11 @@ def printable(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join([mark if _stands_alone(mark) else "·" for mark in text])
+
+
+def printable_lines(text: str) -> str:
+    """The same of a text of several lines, which stay lines."""
+    return "\n".join([printable(each) for each in text.split("\n")])
 
 
 def _stands_alone(mark: str) -> bool:

@@ -22,9 +22,11 @@ class Csv:
     """A nested message makes a row per entry; ``message_no`` counts the messages.
 
     ``fields`` picks columns, in that order. The stream's own events are not written.
+    ``is_shown``: a terminal shows it, and is kept from what could move or hide something there.
     """
 
-    def __init__(self, *, feed: str, fields: tuple[str, ...] = ()) -> None:
+    def __init__(self, *, feed: str, fields: tuple[str, ...] = (), is_shown: bool = False) -> None:
+        self._is_shown = is_shown
         self._columns = fields or columns.csv_columns(feed)
         self._known = columns.known_keys(feed)
         self._header = ",".join(_quoted(name) for name in self._columns) + "\n"
@@ -36,7 +38,10 @@ class Csv:
         """The rows of a batch. The first call gives the header too, whatever the batch."""
         messages = [event for event in events if type(event) is Data]
         header, self._header = self._header, ""
-        return header.encode() + self._encode(messages)
+        text = header.encode() + self._encode(messages)
+        if self._is_shown:
+            return columns.printable_lines(text.decode(errors="replace")).encode()
+        return text
 
     def _encode(self, messages: Sequence[Data]) -> bytes:
         text = self._at_once(messages)

@@ -90,7 +90,12 @@ def products(
     if format is Format.auto:
         format = Format.table if world.stdout_is_terminal else Format.ndjson
     rows = _chosen(found, globs or ["*"], type or "*")
-    world.print(_table(rows, world.columns) if format is Format.table else _FORMATS[format](rows))
+    text = _table(rows, world.columns) if format is Format.table else _FORMATS[format](rows)
+    if format is Format.csv and world.stdout_is_terminal:
+        from kfws.sinks.columns import printable_lines
+
+        text = printable_lines(text)
+    world.print(text)
 
 
 async def _get(products_list: ProductsList, *, refresh: bool) -> Products:
