@@ -351,6 +351,7 @@ def test_nor_in_an_address_that_is_none() -> None:
     "proxy",
     [
         *(f"http://me:{at}{PASSWORD}@127.0.0.1:1" for at in ("x/", "x?", "x#", "x@", "/", "x[")),
+        f"http://{PASSWORD}@127.0.0.1:1",
         f"http://me:{PASSWORD}/x@127.0.0.1:1",
         f"http://me:{PASSWORD}@127.0.0.1:port",
         f"http://me:{PASSWORD}@127.0.0.1:123456",

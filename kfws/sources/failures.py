@@ -108,6 +108,8 @@ def _fault_of_proxy(url: str) -> str:
         return f"its scheme is none of {', '.join(_PROXY_SCHEMES)}"
     if parts.path not in ("", "/") or parts.query or parts.fragment:
         return f"it has more than host and port{_ENCODE if '@' in url else ''}"
+    if parts.username is not None and parts.password is None:
+        return "it has a user without a password (user:password@host:port)"
     return "" if host and port != 0 else "it names no host, or port 0"
 
 
