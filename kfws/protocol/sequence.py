@@ -23,6 +23,7 @@ from kfws.protocol.wire import LARGEST
 __all__ = [
     "NEWER_MS",
     "WINDOW",
+    "Below",
     "Key",
     "Sequences",
     "Track",
@@ -112,6 +113,25 @@ class _Held(msgspec.Struct):
 _first = attrgetter("first")
 
 
+class Below:
+    """Of a stream that begins in its middle: what is lower than its first number. Without a
+    snapshot none of that is known to have come before."""
+
+    __slots__ = ("_came", "_first")
+
+    def __init__(self, first: int) -> None:
+        self._first = first
+        self._came: set[int] = set()
+
+    def takes(self, seq: int) -> bool:
+        """Whether a number is lower than the first, not by much, and came never before; from
+        now on it came."""
+        if not self._first - WINDOW <= seq < self._first or seq in self._came:
+            return False
+        self._came.add(seq)
+        return True
+
+
 class Sequences:
     """What came of each stream, for as long as a run lasts.
 
@@ -130,9 +150,8 @@ class Sequences:
         """By stream, ascending, none within another: a late number is found by halving."""
         self._ids: dict[Key, deque[object]] = {}
         self._due: dict[Key, int | None] = {}
-        self._below: dict[Key, tuple[int, set[int]]] = {}
-        """Of streams that begin in their middle: their first number, and the lower ones that
-        came since. Without a snapshot none of those is known to have come before."""
+        self._below: dict[Key, Below] = {}
+        """Of streams that begin in their middle."""
 
     # Connections come and go
 
@@ -288,7 +307,8 @@ class Sequences:
         if self._came_late(key, seq):
             return True, []
         if track.next - seq <= WINDOW and not _is_younger(data, track):
-            if self._is_new_below(key, seq):
+            below = self._below.get(key)
+            if below is not None and below.takes(seq):
                 return True, []
             feed, product = key
             twice = Duplicate(
@@ -318,7 +338,7 @@ class Sequences:
         at_ns = data.received_ns
         before = self._before.pop(key, None)
         if before is None or before.last is None:
-            self._below[key] = seq, set()
+            self._below[key] = Below(seq)
             return []
         if seq == before.last + 1:
             return []
@@ -427,14 +447,6 @@ class Sequences:
             for first, last in holes(gaps[at].first, gaps[at].last, [seq])
         ]
         self._keep(key, gaps)
-        return True
-
-    def _is_new_below(self, key: Key, seq: int) -> bool:
-        """Whether a number is lower than the first of a stream without a snapshot, and new."""
-        first, came = self._below.get(key, (0, set[int]()))
-        if seq >= first or seq in came:
-            return False
-        came.add(seq)
         return True
 
     def _report_all(self, now_ns: int) -> list[Event]:

@@ -30,6 +30,7 @@ from kfws.protocol.feeds import FEEDS
 from kfws.protocol.sequence import (
     NEWER_MS,
     WINDOW,
+    Below,
     Key,
     gap_of,
     holes,
@@ -60,17 +61,15 @@ class _Numbered:
     """A stream whose messages count."""
 
     __slots__ = (
-        *("below", "claims", "due", "epoch", "epochs", "first", "held"),
+        *("below", "claims", "due", "epoch", "epochs", "held"),
         *("last", "leg", "next", "snapshot", "stale_ns"),
     )
 
     def __init__(self) -> None:
         self.next: int | None = None
         """The number that comes next; None before the first message."""
-        self.first: int | None = None
-        """What it began with, where that was no snapshot: a lower number may be no copy."""
-        self.below: set[int] = set()
-        """Such numbers that came since."""
+        self.below: Below | None = None
+        """Where it began with no snapshot: a number lower than the first may be no copy."""
         self.held: dict[int, Data] = {}
         """Messages that are ahead of one that may still come from another connection."""
         self.snapshot: Data | None = None
@@ -97,14 +96,6 @@ class _Numbered:
         """How much later the venue made a message than that which was passed on last."""
         last_ms = None if self.last is None else self.last.venue_ms
         return None if venue_ms is None or last_ms is None else venue_ms - last_ms
-
-    def is_new_below(self, seq: int) -> bool:
-        """Whether it is lower than the first number, not by much, and came never before."""
-        return (
-            self.first is not None
-            and self.first - WINDOW <= seq < self.first
-            and seq not in self.below
-        )
 
     def is_past(self, venue_ms: int | None) -> bool:
         """Whether a message is clearly later than all that was passed on."""
@@ -304,7 +295,7 @@ class Arbiter:
         assert seq is not None  # noqa: S101  # the Session lets no delta without one pass
         if stream.next is None or seq == stream.next:
             if stream.last is None:
-                stream.first = seq
+                stream.below = Below(seq)
             stream.next = seq + 1
             stream.last = data
             stream.leg = leg
@@ -323,8 +314,7 @@ class Arbiter:
                     leg=leg,
                 )
                 self._number(leg, data, now_ns, out)
-            elif stream.is_new_below(seq):
-                stream.below.add(seq)
+            elif stream.below is not None and stream.below.takes(seq):
                 out.append(data)
             else:
                 self.swallowed += 1
@@ -339,7 +329,7 @@ class Arbiter:
         self, leg: int, key: Key, stream: _Numbered, data: Data, now_ns: int, out: list[Event]
     ) -> None:
         newest = _newest(data)
-        stream.first = None
+        stream.below = None
         if stream.next is None and newest is None and stream.last is not None:
             self.swallowed += 1  # both say that there is nothing yet
         elif stream.next is None:
@@ -478,7 +468,7 @@ class Arbiter:
         stream = self._numbered.get(key)
         if stream is None:
             return
-        stream.first = None  # what is lower may be of the new count, or a copy
+        stream.below = None  # what is lower may be of the new count, or a copy
         if stream.epochs.get(leg, stream.epoch) < stream.epoch:
             stream.epochs[leg] = stream.epoch  # others saw it before
             return
@@ -525,7 +515,7 @@ class Arbiter:
         if leg is not None:
             stream.epochs[leg] = stream.epoch
         stream.claims = {}
-        stream.next, stream.due, stream.first = None, None, None
+        stream.next, stream.due, stream.below = None, None, None
         out.append(event)
 
     # Streams without numbers
