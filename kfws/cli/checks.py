@@ -7,7 +7,6 @@ on it is skipped.
 from __future__ import annotations
 
 import asyncio
-import json
 import ssl
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -19,7 +18,7 @@ from urllib.parse import urlsplit
 
 from kfws.cli.choices import Format
 from kfws.cli.env import Env
-from kfws.cli.rows import as_csv
+from kfws.cli.rows import as_csv, as_json
 from kfws.errors import KfwsError, Unreachable, Unwelcome, UsageError
 from kfws.protocol.auth import Credentials
 from kfws.protocol.events import Data, Notice, Opened, Redial, Subscribed
@@ -116,10 +115,7 @@ def _written(check: Check, format: Format) -> str:
     }
     if format is Format.csv:
         return as_csv(list(cells.values()), [])
-    indent = 2 if format is Format.json else None
-    separators = None if indent else (",", ":")
-    fields = cells | check.facts
-    return json.dumps(fields, indent=indent, separators=separators, ensure_ascii=False) + "\n"
+    return as_json(cells | check.facts, format)
 
 
 # The key

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
-__all__ = ["Column", "as_csv", "as_table"]
+from kfws.cli.choices import Format
+
+__all__ = ["Column", "Row", "as_csv", "as_json", "as_rows", "as_table"]
 
 LEAST = 16
 """Characters that are left of a text that is cut."""
 
 GAP = 2
 """Spaces between columns."""
+
+Row = Mapping[str, object]
 
 
 class Column(NamedTuple):
@@ -77,3 +81,32 @@ def as_csv(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([titles, *rows])
     return text.getvalue()
+
+
+def as_json(row: Row, format: Format, *, is_ascii: bool = False) -> str:
+    """An object: indented for ``json``, else on one line. ``is_ascii``: other characters as
+    escapes."""
+    import json
+
+    is_indented = format is Format.json
+    indent, separators = (2, None) if is_indented else (None, (",", ":"))
+    text = json.dumps(row, indent=indent, separators=separators, ensure_ascii=is_ascii)
+    return f"{text}\n"
+
+
+def as_rows(
+    rows: Sequence[Row],
+    format: Format,
+    table: Callable[[Sequence[Row]], str],
+    *,
+    is_terminal: bool,
+    is_ascii: bool = False,
+) -> str:
+    """A short list as ``-f`` has it; ``is_ascii`` as in ``as_json``."""
+    if format is Format.auto:
+        format = Format.table if is_terminal else Format.ndjson
+    if format is Format.table:
+        return table(rows)
+    if format is Format.csv:
+        return as_csv(list(rows[0]), [list(row.values()) for row in rows])
+    return "".join([as_json(row, format, is_ascii=is_ascii) for row in rows])

@@ -11,11 +11,11 @@ from kfws.cli.choices import Format, LogFormat, VenueName
 from kfws.cli.commands import GROUPS
 from kfws.cli.env import Env
 from kfws.cli.pages import Group
-from kfws.cli.rows import Column, as_csv, as_table
+from kfws.cli.rows import Column, Row, as_rows, as_table
 from kfws.cli.settings import Command
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from kfws.cli.checks import Checklist
     from kfws.cli.plan import Plan
@@ -152,9 +152,7 @@ def status(
     world.speak(verbose=verbose, quiet=quiet, debug=debug, log_format=log_format)
     sources = world.key_sources(env, file=credentials, command=credentials_command, profile=profile)
     rows = [*_rows(world, [*sources])]
-    if format is Format.auto:
-        format = Format.table if world.stdout_is_terminal else Format.ndjson
-    world.print(_formatted(rows, format))
+    world.print(as_rows(rows, format, _table, is_terminal=world.stdout_is_terminal))
     used = next((row for row in rows if row["state"] in ("used", "wrong")), None)
     if used is None:
         raise Unwelcome("there is no API key", hint=NO_KEY)
@@ -185,23 +183,12 @@ def _rows(world: Env, sources: list[KeySource]) -> Iterator[dict[str, str]]:
         yield {"source": source.name, "state": state, "key": shown, "fault": fault}
 
 
-def _formatted(rows: list[dict[str, str]], format: Format) -> str:
-    import json
-
+def _table(rows: Sequence[Row]) -> str:
     from kfws.sinks.columns import printable
 
-    match format:
-        case Format.table:
-            cells = [[printable(cell) for cell in row.values()] for row in rows]
-            columns = [Column("SOURCE"), Column("STATE"), Column("KEY"), Column("FAULT", cut="end")]
-            return as_table(columns, cells)
-        case Format.csv:
-            return as_csv(list(rows[0]), [list(row.values()) for row in rows])
-        case Format.json:
-            return "".join(json.dumps(row, indent=2, ensure_ascii=False) + "\n" for row in rows)
-        case _:
-            compact = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
-            return "".join(compact.encode(row) + "\n" for row in rows)
+    cells = [[printable(str(cell)) for cell in row.values()] for row in rows]
+    columns = [Column("SOURCE"), Column("STATE"), Column("KEY"), Column("FAULT", cut="end")]
+    return as_table(columns, cells)
 
 
 @auth.command(cls=Command)

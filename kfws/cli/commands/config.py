@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -9,11 +10,10 @@ import typer
 from kfws.cli import options
 from kfws.cli.choices import Format
 from kfws.cli.commands import COMMANDS, GROUPS
-from kfws.cli.commands.feeds import as_rows
 from kfws.cli.complete import commands
 from kfws.cli.env import Env
 from kfws.cli.pages import Group
-from kfws.cli.rows import Column, as_table
+from kfws.cli.rows import Column, Row, as_rows, as_table
 from kfws.cli.settings import TYPED, Command, Setting, settable, settings
 from kfws.protocol.auth import as_shown
 
@@ -76,7 +76,7 @@ def show(
         value, origin = found.get(name, (option.default, "default"))
         shown = _shown(name, value)
         rows.append({"setting": name.replace("_", "-"), "value": shown, "from": origin})
-    env.print(as_rows(rows, format, _table, is_terminal=env.stdout_is_terminal))
+    env.print(as_rows(rows, format, _table, is_terminal=env.stdout_is_terminal, is_ascii=True))
 
 
 def _shown(name: str, value: Any) -> Any:
@@ -87,7 +87,7 @@ def _shown(name: str, value: Any) -> Any:
     return value
 
 
-def _table(rows: list[dict[str, object]]) -> str:
+def _table(rows: Sequence[Row]) -> str:
     cells = [[str(row["setting"]), _text(row["value"]), str(row["from"])] for row in rows]
     # Never cut: where a value comes from is what people want to know here.
     return as_table([Column("SETTING"), Column("VALUE"), Column("FROM")], cells)

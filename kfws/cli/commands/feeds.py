@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import partial
 
 import typer
@@ -10,9 +10,9 @@ import typer
 from kfws.cli import options
 from kfws.cli.choices import Format
 from kfws.cli.env import Env
-from kfws.cli.rows import Column, as_csv, as_table
+from kfws.cli.rows import Column, Row, as_rows, as_table
 
-__all__ = ["as_rows", "feeds"]
+__all__ = ["feeds"]
 
 
 def feeds(context: typer.Context, format: options.FormatOption = Format.auto) -> None:
@@ -37,23 +37,10 @@ def feeds(context: typer.Context, format: options.FormatOption = Format.auto) ->
         for feed in FEEDS.values()
     ]
     table = partial(_table, width=env.columns)
-    env.print(as_rows(rows, format, table, is_terminal=env.stdout_is_terminal))
+    env.print(as_rows(rows, format, table, is_terminal=env.stdout_is_terminal, is_ascii=True))
 
 
-def as_rows(
-    rows: list[dict[str, object]],
-    format: Format,
-    table: Callable[[list[dict[str, object]]], str],
-    *,
-    is_terminal: bool,
-) -> str:
-    """A short list as ``-f`` has it."""
-    if format is Format.auto:
-        format = Format.table if is_terminal else Format.ndjson
-    return table(rows) if format is Format.table else _FORMATS[format](rows)
-
-
-def _table(rows: list[dict[str, object]], width: int | None) -> str:
+def _table(rows: Sequence[Row], width: int | None) -> str:
     cells = [
         [
             str(row["feed"]),
@@ -73,27 +60,3 @@ def _table(rows: list[dict[str, object]], width: int | None) -> str:
 
 
 _PRODUCTS = {"required": "named", "optional": "filter", "none": "-"}
-
-
-def _ndjson(rows: list[dict[str, object]]) -> str:
-    import json
-
-    return "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows)
-
-
-def _json(rows: list[dict[str, object]]) -> str:
-    import json
-
-    return "".join(json.dumps(row, indent=2) + "\n" for row in rows)
-
-
-def _csv(rows: list[dict[str, object]]) -> str:
-    return as_csv(list(rows[0]), [list(row.values()) for row in rows])
-
-
-_FORMATS = {
-    Format.ndjson: _ndjson,
-    Format.raw: _ndjson,
-    Format.json: _json,
-    Format.csv: _csv,
-}
