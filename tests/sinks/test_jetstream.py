@@ -61,6 +61,15 @@ def an_outlet(
     return JetStreamOutlet(door, names, spool, told.say, full_bytes=1_000_000, **more)
 
 
+async def cut_off(server: NatsServer, folder: Path, told: Told, **more: Any) -> JetStreamOutlet:
+    """One that is open, and whose server is away by now."""
+    outlet = an_outlet(server, folder, told, **more)
+    await outlet.open()
+    server.stop(signal.SIGKILL)
+    await told.until("jetstream-away")
+    return outlet
+
+
 def deltas(first: int, last: int, product: str = "PF_XBTUSD", *, at_ns: int = 0) -> list[Data]:
     at_ns = at_ns or time.time_ns()
     text = (
@@ -209,10 +218,7 @@ async def test_while_the_server_is_away_messages_wait_and_arrive_in_order(
 async def test_what_a_run_leaves_in_the_spool_the_next_one_publishes_first(
     server: NatsServer, tmp_path: Path
 ) -> None:
-    outlet = an_outlet(server, tmp_path, told := Told())
-    await outlet.open()
-    server.stop(signal.SIGKILL)
-    await told.until("jetstream-away")
+    outlet = await cut_off(server, tmp_path, Told())
     outlet.write(deltas(1, 100))
     await outlet.flush()
     outlet.close()
@@ -291,10 +297,7 @@ async def test_a_server_that_refuses_is_as_good_as_away(server: NatsServer, tmp_
 async def test_a_full_spool_ends_the_run_and_says_what_is_lost(
     server: NatsServer, tmp_path: Path
 ) -> None:
-    outlet = an_outlet(server, tmp_path, told := Told(), spool_bytes=1_000)
-    await outlet.open()
-    server.stop(signal.SIGKILL)
-    await told.until("jetstream-away")
+    outlet = await cut_off(server, tmp_path, Told(), spool_bytes=1_000)
     with pytest.raises(DiskFull, match="is full"):
         outlet.write(deltas(1, 100))
     with pytest.raises(DiskFull):
@@ -313,10 +316,7 @@ async def test_a_disk_without_room_for_the_spool_ends_the_run_and_the_loss_is_co
     server: NatsServer, tmp_path: Path
 ) -> None:
     with mounted(tmp_path / "disk", "64k") as disk:
-        outlet = an_outlet(server, disk, told := Told())
-        await outlet.open()
-        server.stop(signal.SIGKILL)
-        await told.until("jetstream-away")
+        outlet = await cut_off(server, disk, told := Told())
         outlet.write(deltas(1, 100))
         with pytest.raises(DiskFull, match="disk full") as raised:
             outlet.write(deltas(101, 1_000))
@@ -335,10 +335,7 @@ async def test_who_waits_for_room_loses_nothing_and_takes_no_more_than_memory_ho
     server: NatsServer, tmp_path: Path
 ) -> None:
     with mounted(tmp_path / "disk", "64k") as disk:
-        outlet = an_outlet(server, disk, told := Told(), waits=True)
-        await outlet.open()
-        server.stop(signal.SIGKILL)
-        await told.until("jetstream-away")
+        outlet = await cut_off(server, disk, told := Told(), waits=True)
         last = 0
         while not outlet.is_full:
             outlet.write(deltas(last + 1, last + 100))
@@ -364,10 +361,7 @@ async def test_room_that_comes_back_is_used_while_the_server_is_away(
     with mounted(tmp_path / "disk", "64k") as disk:
         other = disk / "other"
         other.write_bytes(b"x" * 40_000)
-        outlet = an_outlet(server, disk, told := Told(), waits=True)
-        await outlet.open()
-        server.stop(signal.SIGKILL)
-        await told.until("jetstream-away")
+        outlet = await cut_off(server, disk, told := Told(), waits=True)
         outlet.write(deltas(1, 200))
         assert outlet.pending_lines > 0
         other.unlink()
@@ -384,10 +378,7 @@ async def test_what_finds_no_room_to_the_end_is_lost_and_counted(
     server: NatsServer, tmp_path: Path
 ) -> None:
     with mounted(tmp_path / "disk", "16k") as disk:
-        outlet = an_outlet(server, disk, told := Told(), waits=True)
-        await outlet.open()
-        server.stop(signal.SIGKILL)
-        await told.until("jetstream-away")
+        outlet = await cut_off(server, disk, Told(), waits=True)
         outlet.write(deltas(1, 1_000))
         with pytest.raises(DiskFull):
             outlet.close()
