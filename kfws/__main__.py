@@ -18,11 +18,27 @@ def main() -> None:
     # at the end, would take a fifth of a short run.
     gc.set_threshold(IMPORTED, 10, 10)
     try:
-        from kfws.cli.app import main as run
+        if not _is_tab():
+            from kfws.cli.app import main as run
 
-        run()
+            run()
     finally:
         gc.freeze()
+
+
+def _is_tab() -> bool:
+    """Whether a shell asked what TAB offers, and was told."""
+    from kfws.cli.env import Env
+
+    env = Env.of_process()
+    if "_KFWS_COMPLETE" not in env.environ:
+        return False
+    from kfws.cli.tab import answer
+
+    if (text := answer(env)) is None:
+        return False
+    env.print(text)
+    return True
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """The venue's products list, and the copy of it that is kept in the user's cache.
 
-Rule of this room: no network, and few imports, since every press of TAB comes through here. Rows
-stay the venue's own text, so that no digit is ever changed and no field lost. Their shape:
-protocol page, sections 10 and 13 (``GET /derivatives/api/v3/instruments``).
+Rule of this room: no network, and few imports. Rows stay the venue's own text, so that no digit is
+ever changed and no field lost. Their shape: protocol page, sections 10 and 13
+(``GET /derivatives/api/v3/instruments``).
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Raw
 
-from kfws.protocol.products import nearest
+from kfws.products_ids import beside, kept_at
+from kfws.protocol.products import is_well_formed, nearest
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -131,11 +132,6 @@ def _products(texts: list[Raw], fetched_ns: int) -> Products:
     return Products(tuple(sorted(rows, key=lambda row: row[0].id)), fetched_ns)
 
 
-def kept_at(folder: Path, venue: str) -> Path:
-    """Where the list of a venue is kept."""
-    return folder / f"products-{venue}.json"
-
-
 def kept(path: Path) -> Products | None:
     """The list kept in a file; None where there is none. Raises ValueError for a damaged one."""
     try:
@@ -148,9 +144,11 @@ def kept(path: Path) -> Products | None:
 
 
 def keep(products: Products, path: Path) -> None:
-    """Keeps the list in a file, as ``put`` does. Raises OSError."""
+    """Keeps the list in a file, as ``put`` does, and its ids beside it. Raises OSError."""
     content = _Kept(products.fetched_ns, [Raw(row) for _, row in products.rows])
     put(msgspec.json.encode(content), path)
+    ids = [each for each in products.tradeable if is_well_formed(each)]
+    put("".join(f"{each}\n" for each in ids).encode(), beside(path))  # never older than the list
 
 
 def put(content: bytes, path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -7,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kfws.products_cache import Product, Products, decimals, keep, kept, parse
+from kfws.products_cache import Product, Products, decimals, keep, kept, kept_at, parse
+from kfws.products_ids import beside, kept_ids
 from kfws.sim.market import Market
 from tests.frames_of import lines
 
@@ -112,12 +114,14 @@ def test_a_list_is_kept_with_its_age_and_all_of_its_text(tmp_path: Path) -> None
     assert kept(path) == parse(RECORDED, 8)
 
 
-def test_a_kept_list_is_for_its_owner_alone_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+def test_a_kept_list_is_for_its_owner_alone_and_leaves_but_its_ids_beside_it(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "kept" / "list.json"
     keep(parse(RECORDED, 8), path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-    assert [*path.parent.iterdir()] == [path]
+    assert sorted(path.parent.iterdir()) == [beside(path), path]
 
 
 def test_a_list_that_cannot_be_kept_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -147,3 +151,31 @@ def test_any_bytes_in_its_place_are_a_value_error(
     path.write_bytes(content)
     with pytest.raises(ValueError):  # noqa: PT011  # of any kind: the caller says what it was
         kept(path)
+
+
+# Ids beside the list
+
+
+def test_ids_of_what_is_traded_are_kept_beside_the_list(tmp_path: Path) -> None:
+    path = kept_at(tmp_path, "live")
+    assert kept_ids(path) is None
+    products = listed(
+        b'{"symbol":"PF_XBTUSD","tradeable":true}',
+        b'{"symbol":"in_xbtusd","tradeable":false}',
+        b'{"symbol":"PF_$(reboot)","tradeable":true}',
+    )
+    keep(products, path)
+    assert kept_ids(path) == ["PF_XBTUSD"]
+    assert beside(path).read_bytes() == b"PF_XBTUSD\n"
+    assert stat.S_IMODE(beside(path).stat().st_mode) == 0o600
+
+
+def test_ids_without_their_list_or_older_than_it_say_nothing(tmp_path: Path) -> None:
+    path = kept_at(tmp_path, "live")
+    keep(listed(b'{"symbol":"PF_XBTUSD","tradeable":true}'), path)
+    os.utime(beside(path), ns=(0, path.stat().st_mtime_ns - 1))
+    assert kept_ids(path) is None
+    keep(listed(), path)
+    assert kept_ids(path) == []
+    path.unlink()
+    assert kept_ids(path) is None

@@ -11,6 +11,7 @@ from typer.core import TyperCommand
 
 from kfws.cli.commands import COMMANDS, GROUPS
 from kfws.cli.pages import Group
+from kfws.cli.tab import ASKED
 
 if TYPE_CHECKING:
     from kfws.cli.env import Env
@@ -34,7 +35,7 @@ class Program(Group):
         self, ctx_args: Any, prog_name: str, complete_var: str | None = None
     ) -> None:
         env: Env = ctx_args["obj"]
-        if asked := env.environ.get("_KFWS_COMPLETE"):
+        if asked := env.environ.get(ASKED):
             from kfws.cli.shells import SCRIPTS, answer, learn_other_shells
 
             shell = asked.removeprefix("complete_")

@@ -1,7 +1,7 @@
 """TAB in bash, zsh and fish: what they load, and what the program answers to them.
 
-The answers are typer's, the words around them ours: its own take rich, at 200 ms per TAB, and its
-script for zsh completes nothing. PowerShell gets typer's.
+Most answers come from tab.py. The others are typer's, the words around them ours: its own take
+rich, at 200 ms per TAB, and its script for zsh completes nothing. PowerShell gets typer's.
 """
 
 from __future__ import annotations
@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from typer import _completion_shared as of_typer
 
+from kfws.cli.tab import ASKED, LINE, line
 from kfws.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from kfws.cli.env import Env
 
 __all__ = ["SCRIPTS", "answer", "install_here", "learn_other_shells", "print_script"]
-
-ASKED = "_KFWS_COMPLETE"
-_LINE = "_TYPER_COMPLETE_ARGS"
 
 _BASH = f"""_kfws_completion() {{
   local IFS=$'\\n'
@@ -36,7 +34,7 @@ _ZSH = f"""#compdef kfws
 
 _kfws_completion() {{
   local -a offered
-  offered=( ${{(f)"$({_LINE}="${{words[1,$CURRENT]}}" {ASKED}=complete_zsh "${{words[1]}}")"}} )
+  offered=( ${{(f)"$({LINE}="${{words[1,$CURRENT]}}" {ASKED}=complete_zsh "${{words[1]}}")"}} )
   if (( $#offered )); then
     _describe kfws offered
   else
@@ -53,7 +51,7 @@ fi
 
 # One start per TAB: files are offered where the program has nothing to offer.
 _FISH = f"""function __kfws_completion
-    set -l offered (env {ASKED}=complete_fish {_LINE}=(commandline -cp | string collect) kfws)
+    set -l offered (env {ASKED}=complete_fish {LINE}=(commandline -cp | string collect) kfws)
     if set -q offered[1]
         string join \\n -- $offered
     else
@@ -81,15 +79,7 @@ def answer(program: Any, context: dict[str, Any], shell: str) -> str:
     }
     asked = known[shell](program, context, "kfws", ASKED)
     offered = asked.get_completions(*asked.get_completion_args())
-    return "".join(f"{_line(shell, each.value, each.help)}\n" for each in offered)
-
-
-def _line(shell: str, value: str, text: str | None) -> str:
-    if shell == "zsh":
-        value = value.replace("\\", "\\\\").replace(":", "\\:")
-    if shell == "bash" or not text:
-        return value
-    return f"{value}{':' if shell == 'zsh' else chr(9)}{' '.join(text.split())}"
+    return "".join(f"{line(shell, each.value, each.help)}\n" for each in offered)
 
 
 def learn_other_shells() -> None:

@@ -6,7 +6,6 @@ always sent and printed as they are spelled (protocol page, sections 7 and 10).
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import re
 from collections.abc import Iterable
@@ -44,6 +43,8 @@ def spelling(typed: str, product_ids: Iterable[str]) -> str:
 
 def nearest(typed: str, product_ids: Iterable[str]) -> list[str]:
     """Ids that look like what was typed, the nearest first."""
+    import difflib  # TAB does without
+
     upper = {name.upper(): name for name in product_ids}
     found = difflib.get_close_matches(typed.upper(), upper, n=3, cutoff=0.75)
     return [upper[name] for name in found]

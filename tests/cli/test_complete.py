@@ -11,6 +11,7 @@ import pytest
 
 from kfws.cli.shells import SCRIPTS
 from kfws.products_cache import keep, kept_at, parse
+from kfws.products_ids import beside
 from kfws.sim.market import Market
 from tests.cli.program import KFWS, PATIENCE_S, environment
 from tests.completions import FOLDER
@@ -75,6 +76,18 @@ def test_tab_is_silent_where_no_sound_list_is_kept(content: bytes | None, tmp_pa
     assert tab("kfws subscribe ticker PF_", tmp_path) == []
 
 
+@pytest.mark.parametrize("ids", [None, b"PF_$(reboot)\n", b"\xff"])
+def test_tab_reads_the_list_itself_where_no_sound_ids_are_beside_it(
+    ids: bytes | None, tmp_path: Path
+) -> None:
+    path = kept_at(tmp_path / "kfws", "live")
+    keep(parse(Market(1, 0).instruments(), 0), path)
+    beside(path).unlink()
+    if ids is not None:
+        beside(path).write_bytes(ids)
+    assert tab("kfws subscribe ticker PF_X", tmp_path) == ["PF_XBTUSD", "PF_XRPUSD"]
+
+
 def test_tab_never_offers_what_a_shell_could_misread(tmp_path: Path) -> None:
     rows = b'{"symbol":"PF_$(reboot)","tradeable":true},{"symbol":"PF_XBTUSD","tradeable":true}'
     keep(parse(b'{"instruments":[%b]}' % rows, 0), kept_at(tmp_path / "kfws", "live"))
@@ -82,11 +95,17 @@ def test_tab_never_offers_what_a_shell_could_misread(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "offered"),
-    [("PF_X", ["PF_XBTUSD", "PF_XRPUSD"]), ("--overwr", ["--overwrite"])],
+    ("word", "offered", "by", "barred"),
+    [
+        ("PF_X", ["PF_XBTUSD", "PF_XRPUSD"], "tab", {"typer", "msgspec"}),
+        ("--overwr", ["--overwrite"], "tab", {"typer", "msgspec"}),
+        ('"PF_X', ["PF_XBTUSD", "PF_XRPUSD"], "shells", {"msgspec"}),
+    ],
 )
 @pytest.mark.parametrize("shell", SCRIPTS)
-def test_tab_pulls_in_nothing_heavy(shell: str, word: str, offered: list[str], cache: Path) -> None:
+def test_tab_pulls_in_nothing_heavy(
+    shell: str, word: str, offered: list[str], by: str, barred: set[str], cache: Path
+) -> None:
     code = (
         "import atexit, sys\n"
         "atexit.register(lambda: sys.stderr.write(' '.join(sys.modules)))\n"
@@ -111,8 +130,8 @@ def test_tab_pulls_in_nothing_heavy(shell: str, word: str, offered: list[str], c
     )
     assert [re.split(r"[:\t]", each)[0] for each in done.stdout.splitlines()] == offered
     loaded = set(done.stderr.split())
-    assert "kfws.cli.shells" in loaded
-    assert loaded & HEAVY == set()
+    assert f"kfws.cli.{by}" in loaded
+    assert loaded & (HEAVY | barred) == set()
 
 
 @pytest.mark.parametrize(("shell", "between"), [("zsh", ":"), ("fish", "\t")])
