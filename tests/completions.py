@@ -34,11 +34,16 @@ def _rows(entry: Entry) -> Iterator[Row]:
         is_argument = each.param_type_name == "argument"
         kind = "argument" if is_argument else "flag" if _takes_no_value(each) else "option"
         again = each.nargs == -1 or getattr(each, "multiple", False)
-        names = each.name if is_argument else " ".join((*each.opts, *each.secondary_opts))
+        names = each.name if is_argument else " ".join(_names(each))
         text = "" if is_argument else _line(each.help)
         yield Row(path, f"{kind}{'+' * again}", names, _values(each), text)
     for each in entry.commands:
         yield from _rows(each)
+
+
+def _names(option: Any) -> list[str]:
+    names = [*option.opts, *option.secondary_opts]
+    return sorted(names) if option.name == "help" else names  # the parser has those in a set
 
 
 def _takes_no_value(option: Any) -> bool:
