@@ -13,6 +13,7 @@ from kfws import __version__
 from kfws.cli.commands import COMMANDS, GROUPS
 from kfws.cli.env import CLOSED, Env, unwritable
 from kfws.cli.exits import ExitStatus, status_of
+from kfws.cli.pages import similar
 from kfws.cli.program import Program
 from kfws.errors import KfwsError, UsageError
 
@@ -148,8 +149,9 @@ def _usage_error(exc: Any, args: list[str]) -> KfwsError | None:
     context = getattr(exc, "ctx", None)
     command = context.command_path if context else _command_in(args)
     if hasattr(exc, "option_name") and hasattr(exc, "possibilities"):
-        known = [name for each in context.command.params for name in each.opts] if context else []
-        message = f"no such option: {exc.option_name}{_similar(exc.option_name, known)}"
+        opts = [name for each in context.command.params for name in each.opts] if context else []
+        known = [each for each in opts if each.startswith("--")]
+        message = f"no such option: {exc.option_name}{similar(exc.option_name, known)}"
     else:
         message = str(exc.format_message()).replace("\n", " ").rstrip(".")
         message = _NO_NUMBER.sub("is no whole number", message)
@@ -159,13 +161,3 @@ def _usage_error(exc: Any, args: list[str]) -> KfwsError | None:
 def _command_in(args: list[str]) -> str:
     """What was typed up to the command, for an error of the parser that does not know it."""
     return next((f"kfws {each}" for each in args if each in COMMANDS | GROUPS), "kfws")
-
-
-def _similar(typed: str, known: list[str]) -> str:
-    """Options that look like the one that was typed: it begins as they do, or nearly."""
-    from difflib import get_close_matches
-
-    names = [each for each in known if each.startswith("--")]
-    begun = [each for each in names if typed.startswith(each) or each.startswith(typed)]
-    near = [each for each in get_close_matches(typed, names) if each not in begun]
-    return f"; similar: {', '.join([*begun, *near][:3])}" if begun or near else ""

@@ -5,6 +5,7 @@ Either has the same sections in the same order, those of the options by ``rich_h
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from typer.core import TyperCommand, TyperGroup
@@ -14,7 +15,7 @@ from kfws.errors import UsageError
 if TYPE_CHECKING:
     from kfws.cli.env import Env
 
-__all__ = ["Group", "Page"]
+__all__ = ["Group", "Page", "similar"]
 
 
 class Page(TyperCommand):
@@ -48,6 +49,29 @@ class Group(TyperGroup):
                 env.print(f"{text}\n")
             raise UsageError("no command was named", hint=f"see `{ctx.command_path} --help`")
         return super().parse_args(ctx, args)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        is_unknown = args[0] not in self.commands and not args[0].startswith("-")
+        if is_unknown and not ctx.resilient_parsing:
+            raise self.no_command(args, f"see `{ctx.command_path} --help`")
+        return super().resolve_command(ctx, args)
+
+    def no_command(self, args: Sequence[str], hint: str) -> UsageError:
+        """What to say where the first word is no command."""
+        return UsageError(
+            f"no such command {args[0]!r}{similar(args[0], self.commands)}", hint=hint
+        )
+
+
+def similar(typed: str, known: Iterable[str]) -> str:
+    """A tail for a sentence with the names that look like what was typed: it begins as they do,
+    or nearly. Empty where none does."""
+    from difflib import get_close_matches
+
+    names = [*known]
+    begun = [each for each in names if typed and (typed.startswith(each) or each.startswith(typed))]
+    near = [each for each in get_close_matches(typed, names) if each not in begun]
+    return f"; similar: {', '.join([*begun, *near][:3])}" if begun or near else ""
 
 
 def _has_panels(context: Any) -> bool:

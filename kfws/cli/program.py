@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from importlib import import_module
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -12,6 +14,7 @@ from typer.core import TyperCommand
 from kfws.cli.commands import COMMANDS, GROUPS
 from kfws.cli.pages import Group
 from kfws.cli.tab import ASKED
+from kfws.errors import UsageError
 
 if TYPE_CHECKING:
     from kfws.cli.env import Env
@@ -30,6 +33,23 @@ class Program(Group):
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)
         return name, command and self.load(str(name)), rest
+
+    def no_command(self, args: Sequence[str], hint: str) -> UsageError:
+        from shlex import join
+
+        from kfws.protocol.feeds import FEEDS, spelled
+        from kfws.protocol.products import is_well_formed
+
+        feeds, typed = args[0].split(","), f"no such command {args[0]!r}"
+        words = [*takewhile(lambda each: not each.startswith("-"), args)]
+        if all(spelled(each) in FEEDS for each in feeds):
+            what = "it is a feed" if len(feeds) == 1 else "they are feeds"
+            return UsageError(f"{typed}, {what}", hint=f"kfws subscribe {join(words)}")
+        if is_well_formed(args[0]):
+            return UsageError(
+                f"{typed}, it looks like a product", hint=f"kfws subscribe ticker {join(words)}"
+            )
+        return super().no_command(args, hint)
 
     def _main_shell_completion(
         self, ctx_args: Any, prog_name: str, complete_var: str | None = None

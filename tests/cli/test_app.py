@@ -221,6 +221,25 @@ def test_a_version_that_nobody_can_read_is_status_8() -> None:
     ("args", "line"),
     [
         (["nonsense"], "no such command 'nonsense'; see `kfws --help`"),
+        (["sub", "trade"], "no such command 'sub'; similar: subscribe; see `kfws --help`"),
+        (["veryfi", "x"], "no such command 'veryfi'; similar: verify; see `kfws --help`"),
+        (
+            ["auth", "logn"],
+            "no such command 'logn'; similar: login, logout; see `kfws auth --help`",
+        ),
+        (
+            ["ticker", "PF_XBTUSD", "--url", "wss://host?token=x"],
+            "no such command 'ticker', it is a feed; kfws subscribe ticker PF_XBTUSD",
+        ),
+        (
+            ["trade,open-orders", "PF_*"],
+            "no such command 'trade,open-orders', they are feeds; "
+            "kfws subscribe trade,open-orders 'PF_*'",
+        ),
+        (
+            ["PF_XBTUSD"],
+            "no such command 'PF_XBTUSD', it looks like a product; kfws subscribe ticker PF_XBTUSD",
+        ),
         (["--nonsense"], "no such option: --nonsense; see `kfws --help`"),
         (
             ["subscribe"],
