@@ -14,7 +14,7 @@ from typer.main import get_command
 from kfws.cli.app import app
 from kfws.cli.program import Program
 
-__all__ = ["Entry", "Said", "commands", "default", "leaves", "told"]
+__all__ = ["Entry", "Said", "commands", "default", "every", "leaves", "told"]
 
 NAMED = re.compile(r"(?:^|[|&;] *)kfws\b")
 
@@ -135,3 +135,10 @@ def leaves(entry: Entry) -> Iterator[Entry]:
         yield entry
     for each in entry.commands:
         yield from leaves(each)
+
+
+def every(entry: Entry) -> Iterator[Entry]:
+    """The commands, groups of them and the program too."""
+    yield entry
+    for each in entry.commands:
+        yield from every(each)

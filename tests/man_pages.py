@@ -13,7 +13,7 @@ from typing import Any
 
 from kfws import __version__
 from kfws.cli.exits import ExitStatus
-from tests.commands import Entry, Said, commands, default, told
+from tests.commands import Entry, Said, commands, default, every, told
 
 __all__ = ["FOLDER", "pages"]
 
@@ -69,13 +69,7 @@ _SIGNS = {
 def pages() -> dict[str, str]:
     """The text of each page by the name of its file."""
     root = commands()
-    return {f"{_name(each)}.1": "\n".join(_lines(each, root)) + "\n" for each in _all(root)}
-
-
-def _all(entry: Entry) -> Iterator[Entry]:
-    yield entry
-    for each in entry.commands:
-        yield from _all(each)
+    return {f"{_name(each)}.1": "\n".join(_lines(each, root)) + "\n" for each in every(root)}
 
 
 def _name(entry: Entry) -> str:
@@ -179,9 +173,9 @@ def _see_also(entry: Entry, root: Entry) -> str:
         near = [*root.commands]
     else:
         text = told(entry.command)
-        above = [each for each in _all(root) if entry in each.commands]
+        above = [each for each in every(root) if entry in each.commands]
         siblings = [each for each in above[0].commands if above[0] is not root]
-        named = [each for each in _all(root) if re.search(rf"{each.path}(?! [a-z])", text)]
+        named = [each for each in every(root) if re.search(rf"{each.path}(?! [a-z])", text)]
         near = [root, *entry.commands, *above, *siblings, *named]
     names = dict.fromkeys(_name(each) for each in near if each is not entry)
     return ", ".join(f"{_bold(each)}(1)" for each in names)

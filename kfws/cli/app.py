@@ -19,7 +19,16 @@ from kfws.errors import KfwsError, UsageError
 
 __all__ = ["app", "main", "run"]
 
-_STATUSES = "; ".join(f"{each.value} {each.meaning}" for each in ExitStatus)
+_HELP = """Stream Kraken Futures feeds to the terminal, a pipe or files; every message is
+accounted for.
+
+Examples:
+
+    kfws subscribe ticker PF_XBTUSD PF_ETHUSD
+    kfws subscribe trade PF_XBTUSD -f csv > trades.csv
+    kfws book PF_XBTUSD PF_ETHUSD --depth 5
+"""
+_STATUSES = "".join(f"\n{each.value:<3} {each.meaning}" for each in ExitStatus)
 
 _NO_NUMBER = re.compile(r"is not a valid int(?:eger)?(?: range)?$")
 """The parser's words for it."""
@@ -27,9 +36,8 @@ _NO_NUMBER = re.compile(r"is not a valid int(?:eger)?(?: range)?$")
 app = typer.Typer(
     name="kfws",
     cls=Program,
-    help="Stream Kraken Futures feeds to the terminal, a pipe or files; every message is "
-    "accounted for.",
-    epilog=f"Exit status: {_STATUSES}.",
+    help=_HELP,
+    epilog=f"Exit status:{_STATUSES}",
     pretty_exceptions_enable=False,
     add_completion=False,
     rich_markup_mode="rich",
@@ -76,7 +84,7 @@ def _options_of_all(
             "--install-completion",
             callback=_install_completion,
             is_eager=True,
-            help="Let TAB complete kfws in the shell that this is called from.",
+            help="Let TAB complete kfws in the shell you call this from.",
         ),
     ] = False,
     show_completion: Annotated[

@@ -20,14 +20,14 @@ class ExitStatus(IntEnum):
         member.meaning = meaning
         return member
 
-    OK = 0, "a limit was reached, a replay ended, or the last reader of our output left"
+    OK = 0, "a limit was reached, a replay ended, or the last reader left"
     BUG = 1, "a bug in kfws: one line, a traceback only with --debug"
     USAGE = 2, "what was typed cannot be done, or an extra is not installed"
     UNREACHABLE = 3, "no connection, or it was lost; HTTP 404; certificate not trusted"
     UNWELCOME = 4, "credentials missing, malformed or refused; HTTP 401 and 403"
     REFUSED = 5, "a request or every subscription was turned down, or one under --strict"
     PROTOCOL = 6, "the venue broke its own protocol, under --strict"
-    INCOMPLETE = 7, "messages are missing: under --strict, or on a tape that verify or convert read"
+    INCOMPLETE = 7, "messages are missing: under --strict, or in what verify or convert read"
     OUTPUT = 8, "an output failed: disk full, not writable, another writer, not a tape"
     NOTHING = 9, "--timeout passed with no message, or --until never matched"
     HANGUP = 129, "SIGHUP: outputs flushed and closed first"

@@ -93,7 +93,10 @@ def _write(command: Any, context: Any, formatter: Any) -> None:
         command.format_options(context, formatter)
     else:
         _write_options(command, context, formatter)
-    command.format_epilog(context, formatter)
+    if command.epilog:
+        title, *lines = command.epilog.split("\n")
+        with formatter.section(title.rstrip(":")):
+            formatter.write_dl([tuple(line.split(maxsplit=1)) for line in lines])
 
 
 def _write_text(text: str, formatter: Any) -> None:

@@ -18,7 +18,7 @@ __all__ = ["ASKED", "LINE", "TABLE", "Offer", "Row", "answer", "line", "offered"
 ASKED = "_KFWS_COMPLETE"
 LINE = "_TYPER_COMPLETE_ARGS"
 TABLE = Path(__file__).with_name("tab.tsv")
-_SETTINGS = ("KFWS_CONFIG", "KFWS_ENV", "KFWS_URL")
+_VENUE = ("config", "env", "url")
 
 Offer = tuple[str, str]
 """What a word may become, and what that is; the latter empty where it goes without saying."""
@@ -171,5 +171,8 @@ class _Typed:
     def _is_set(self) -> bool:
         """Whether settings may name another venue."""
         env = self.obj
-        named = any(env.environ.get(each) for each in _SETTINGS) or "config" in self.params
+        named = (
+            any(env.environ.get(f"KFWS_{each.upper()}") for each in _VENUE)
+            or "config" in self.params
+        )
         return named or (env.config / "config.toml").exists()

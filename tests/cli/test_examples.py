@@ -124,7 +124,7 @@ def type_in(command: str, folder: Path, **more: str) -> None:
     assert "Traceback" not in done.stderr
 
 
-ALL = [each for entry in LEAVES.values() for each in entry.examples]
+ALL = [each for entry in (commands(), *LEAVES.values()) for each in entry.examples]
 SIM = LEAVES["kfws sim"].examples
 NATS = [each for each in ALL if "nats://" in each]
 
@@ -142,7 +142,7 @@ def test_the_examples_with_a_jetstream_do_what_they_say(folder: Path, tmp_path: 
     assert len(NATS) == 3
     with nats_server(tmp_path / "nats") as server:
         for each in NATS:
-            here = each.replace("nats://localhost:4222", server.host)
+            here = re.sub("nats://localhost(:4222)?", server.host, each)
             type_in(here.replace(" -o ", " -n 100 -o "), folder)
 
 

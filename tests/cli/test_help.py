@@ -6,12 +6,17 @@ import re
 
 import pytest
 
-from tests.commands import Entry, commands, default, leaves
+from kfws.cli.commands import COMMANDS, GROUPS
+from kfws.cli.exits import ExitStatus
+from tests.cli.inside import run
+from tests.commands import Entry, commands, default, every, leaves
 
 LEAVES = [*leaves(commands())]
 WITHOUT_GROUP = {"--help"}
 # A length of time or of bytes, a clock's time, the word for none of either.
 UNIT = re.compile(r"\b\d+(ms|s|m|h|d|B|kB|MB|GB)\b|\b\d\d:\d\d\b|ISO 8601|\d{4}-\d\d-\d\d")
+
+EVERY = [*every(commands())]
 
 each_command = pytest.mark.parametrize("entry", LEAVES, ids=lambda each: each.path)
 
@@ -70,3 +75,30 @@ def test_a_value_has_a_name_or_choices(entry: Entry) -> None:
 def test_every_text_is_whole_sentences(entry: Entry) -> None:
     for each in (*entry.options, *entry.arguments):
         assert re.search(r"[.)]$", each.help), each.name
+
+
+@pytest.mark.parametrize("entry", EVERY, ids=lambda each: each.path)
+def test_no_line_is_wider_than_80_columns(
+    entry: Entry, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run(*entry.path.split()[1:], "--help").status == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert [each for each in lines if len(each) > 80] == []
+    assert len(lines) > 5
+
+
+def test_the_help_of_the_program_is_a_page_with_a_line_for_each_command_and_status(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for terminal in (False, True):
+        assert run("--help", terminal=terminal).status == 0
+        text = capfd.readouterr().out
+        assert len(text.splitlines()) <= 56
+        for command, summary in (COMMANDS | GROUPS).items():
+            assert re.search(rf"^[│ ] *{command} +{re.escape(summary)} *│?$", text, re.MULTILINE)
+        for status in ExitStatus:
+            row = rf"^ +{status.value} +{re.escape(status.meaning)} *$"
+            assert re.search(row, text, re.MULTILINE)
+        assert "kfws subscribe ticker PF_XBTUSD" in text

@@ -143,4 +143,4 @@ def tab(line: str) -> dict[str, str]:
 def test_a_command_that_was_misspelled_is_named() -> None:
     done = run("subscibe", "ticker")
     assert done.status == 2
-    assert "no such command 'subscibe'. Did you mean 'subscribe'?" in done.err
+    assert "no such command 'subscibe'; similar: subscribe;" in done.err

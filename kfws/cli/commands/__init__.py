@@ -8,15 +8,15 @@ __all__ = ["COMMANDS", "GROUPS"]
 
 COMMANDS = {
     "subscribe": "Stream feeds: to the screen, a pipe, or files.",
-    "book": "Show order books: a ladder on a terminal, a line per visible change in a pipe.",
+    "book": "Show order books: a ladder on a terminal, lines in a pipe.",
     "replay": "Play tapes again, through the outputs of `kfws subscribe`.",
     "feeds": "List the feeds.",
     "products": "List the products of the venue.",
-    "sim": "Run a local venue with a simulated market, for trying out and for tests.",
-    "verify": "Say what is on tapes and what is missing: by number, by interval, by byte.",
-    "merge": "Make one tape out of several of the same feeds: two machines, overlapping hours.",
+    "sim": "Run a local venue with a simulated market, to try out and test.",
+    "verify": "Say what is on tapes and what is missing, number by number.",
+    "merge": "Make one tape out of several of the same feeds.",
     "convert": "Convert tapes to Parquet or csv, one feed a file.",
-    "request": "Make one REST call, signed where there is an API key; print the answer.",
+    "request": "Make one REST call, signed if there is a key; print the answer.",
     "doctor": "Say what works from here, and what to do about what does not.",
 }
 GROUPS = {

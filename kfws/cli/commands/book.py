@@ -76,7 +76,7 @@ def book(
     log_format: options.LogFormatOption = LogFormat.text,
     debug: options.Debug = False,
 ) -> None:
-    """Show order books: a ladder on a terminal, a line per visible change in a pipe.
+    """Show order books: a ladder on a terminal, lines in a pipe.
 
     What counts as a message here (-n, --where, --until) is such a line: product_id, seq,
     timestamp, bids, asks, spread, mid, stale. A stale book is not to be trusted: messages are

@@ -56,7 +56,7 @@ def merge(
     log_format: options.LogFormatOption = LogFormat.text,
     debug: options.Debug = False,
 ) -> None:
-    """Make one tape out of several of the same feeds: two machines, overlapping hours.
+    """Make one tape out of several of the same feeds.
 
     The first copy of each message wins, by its time of arrival; what one tape lacks comes from
     the others. What is missing on all of them stands in the last line of OUT, and what of feeds

@@ -116,7 +116,7 @@ def replay(
 
         kfws replay trades.ndjson --speed max --where 'qty>=10' | jq .price
 
-        kfws replay big.ndjson.zst --speed max --from 10m --to 20m -o part.ndjson.zst
+        kfws replay big.ndjson.zst --speed max --from 10m --to 20m -o part.ndjson
     """
     import asyncio
 

@@ -129,7 +129,7 @@ def request(
     log_format: options.LogFormatOption = LogFormat.text,
     debug: options.Debug = False,
 ) -> None:
-    """Make one REST call, signed where there is an API key; print the answer.
+    """Make one REST call, signed if there is a key; print the answer.
 
     POST, PUT and DELETE can place orders and move money: they ask first (but
     not with --env sim, where nothing is at stake), and where nobody can be

@@ -169,7 +169,7 @@ def sim(
     log_format: options.LogFormatOption = LogFormat.text,
     debug: options.Debug = False,
 ) -> None:
-    """Run a local venue with a simulated market, for trying out and for tests.
+    """Run a local venue with a simulated market, to try out and test.
 
     Examples:
 

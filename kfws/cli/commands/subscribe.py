@@ -132,7 +132,7 @@ def subscribe(
 
         kfws subscribe book,trade 'PF_*' -o nats://localhost:4222/kraken
 
-        kfws subscribe trade PF_XBTUSD --source nats://localhost:4222/kraken --since 10m
+        kfws subscribe trade PF_XBTUSD --source nats://localhost/kraken --since 1h
 
         kfws subscribe ticker PF_XBTUSD --env sim -n 1
     """

@@ -51,7 +51,7 @@ def verify(
     log_format: options.LogFormatOption = LogFormat.text,
     debug: options.Debug = False,
 ) -> None:
-    """Say what is on tapes and what is missing: by number, by interval, by byte.
+    """Say what is on tapes and what is missing, number by number.
 
     Status 7 when messages are missing that no snapshot lists, or lines were lost inside; 8 for
     what cannot be read, is no tape or holds no message (the rest is audited all the same). What
