@@ -24,7 +24,7 @@ accounted for.
 
 Examples:
 
-    kfws subscribe ticker PF_XBTUSD PF_ETHUSD
+    kfws subscribe ticker PF_XBTUSD PF_SOLUSD
     kfws subscribe trade PF_XBTUSD -f csv > trades.csv
     kfws book PF_XBTUSD PF_ETHUSD --depth 5
 """

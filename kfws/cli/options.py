@@ -528,7 +528,13 @@ Verbose = Annotated[
     ),
 ]
 Quiet = Annotated[
-    bool, typer.Option("-q", "--quiet", help="Print errors only.", rich_help_panel=_TALK)
+    bool,
+    typer.Option(
+        "-q",
+        "--quiet",
+        help="Print nothing but errors, and keys that are probably mistyped.",
+        rich_help_panel=_TALK,
+    ),
 ]
 LogFormatOption = Annotated[
     LogFormat,

@@ -101,7 +101,7 @@ OF_SIM = (
         ("subscribe", OF_SUBSCRIBE),
         ("products", OF_PRODUCTS),
         ("sim", OF_SIM),
-        ("feeds", "--format -f --help -h"),
+        ("feeds", "--format -f --quiet -q --log-format --help -h"),
         ("request", OF_REQUEST),
         ("replay", OF_REPLAY),
         ("doctor", OF_DOCTOR),

@@ -38,6 +38,12 @@ def test_every_option_stands_in_a_group(entry: Entry) -> None:
 
 
 @each_command
+def test_every_command_can_be_told_how_loud_it_is_to_be(entry: Entry) -> None:
+    names = {name for each in entry.options for name in each.opts}
+    assert {"--verbose", "-v", "--quiet", "-q", "--log-format", "--debug"} <= names
+
+
+@each_command
 def test_every_option_with_a_value_says_what_holds_without_it(entry: Entry) -> None:
     silent = [
         each.opts[-1]

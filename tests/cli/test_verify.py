@@ -154,6 +154,19 @@ def test_a_tape_without_a_message_is_nothing_to_audit(tmp_path: Path) -> None:
     assert json.loads(done.out)["verdict"] == "nothing to audit"
 
 
+def test_an_empty_file_is_said_to_be_empty(tmp_path: Path) -> None:
+    path = tmp_path / "a.ndjson"
+    path.touch()
+    for name in (str(path), os.devnull):
+        done = run("verify", name, "-f", "table")
+        assert done.status == 8
+        assert done.said == [
+            f"kfws: {name} is empty: it is no tape, or its recorder was killed as it began",
+            "kfws: nothing to audit: no message was recorded",
+        ]
+        assert b" empty\n" in done.out
+
+
 def test_a_subscription_without_a_message_is_named(tmp_path: Path) -> None:
     lines = [header(), opened(), subscribed(AT, "trade", "PF_A"), book(1), closed(END), totals(END)]
     path = str(tape(tmp_path / "a.ndjson", lines))

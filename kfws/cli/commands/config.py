@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from kfws.cli import options
-from kfws.cli.choices import Format
+from kfws.cli.choices import Format, LogFormat
 from kfws.cli.commands import COMMANDS, GROUPS
 from kfws.cli.complete import commands
 from kfws.cli.env import Env
@@ -39,6 +39,10 @@ def show(
         typer.Argument(metavar="[COMMAND]", help="Of which command.", autocompletion=commands),
     ] = "subscribe",
     format: options.FormatOption = Format.auto,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
+    log_format: options.LogFormatOption = LogFormat.text,
+    debug: options.Debug = False,
 ) -> None:
     """Show each setting of a command, its value, and where it comes from.
 
@@ -63,6 +67,7 @@ def show(
     from kfws.errors import UsageError
 
     env: Env = context.obj
+    env.speak(verbose=verbose, quiet=quiet, debug=debug, log_format=log_format)
     root: Any = context.find_root().command
     if command not in COMMANDS:
         raise UsageError(f"no command {command}", hint=f"there are {', '.join(COMMANDS)}")

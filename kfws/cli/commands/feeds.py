@@ -8,14 +8,21 @@ from functools import partial
 import typer
 
 from kfws.cli import options
-from kfws.cli.choices import Format
+from kfws.cli.choices import Format, LogFormat
 from kfws.cli.env import Env
 from kfws.cli.rows import Column, Row, as_rows, as_table
 
 __all__ = ["feeds"]
 
 
-def feeds(context: typer.Context, format: options.FormatOption = Format.auto) -> None:
+def feeds(
+    context: typer.Context,
+    format: options.FormatOption = Format.auto,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
+    log_format: options.LogFormatOption = LogFormat.text,
+    debug: options.Debug = False,
+) -> None:
     """List the feeds.
 
     Examples:
@@ -27,6 +34,7 @@ def feeds(context: typer.Context, format: options.FormatOption = Format.auto) ->
     from kfws.protocol.feeds import FEEDS
 
     env: Env = context.obj
+    env.speak(verbose=verbose, quiet=quiet, debug=debug, log_format=log_format)
     rows = [
         {
             "feed": feed.name,

@@ -130,10 +130,16 @@ def _doubts(tape: Tape) -> Iterator[str]:
             else ("it ends within a compressed frame")
         )
         yield f"{tape.path} is torn: {what}"
+    elif _is_empty(tape):
+        yield f"{tape.path} is empty: it is no tape, or its recorder was killed as it began"
     elif not tape.ended:
         yield f"{tape.path} has no clean end: {NO_CLEAN_END}"
     if tape.set_back:
         yield f"{tape.path}: the clock went back {_count(tape.set_back, 'time')}"
+
+
+def _is_empty(tape: Tape) -> bool:
+    return not tape.bytes and not tape.lines
 
 
 def _doubts_of_stream(stream: Stream) -> Iterator[str]:
@@ -253,6 +259,8 @@ def _state(tape: Tape) -> str:
         parts.append(f"{_count(tape.lost, 'message')} fewer than recorded")
     if tape.is_torn:
         parts.append("torn")
+    elif _is_empty(tape):
+        parts.append("empty")
     elif not tape.ended:
         parts.append("no clean end")
     return "; ".join(parts) or "whole"
