@@ -9,7 +9,7 @@ import select
 import stat
 import sys
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -148,6 +148,8 @@ class Env:
     """What was typed behind the program's name."""
     settings: Mapping[str, Setting] = field(default_factory=dict, repr=False)
     """What stands in for options that were not typed."""
+    patience_s: float = 60.0
+    """How long a command that prints a key may take; who unlocks a store types a passphrase."""
     has_process: bool = False
     """Whether the process is there for this run alone."""
 
@@ -416,7 +418,7 @@ class Env:
             yield KeySource(file, lambda: parse_credentials(read_private(file), file))
         if command is not None:
             name = "--credentials-command"
-            yield KeySource(name, lambda: parse_credentials(_output_of(command), name))
+            yield KeySource(name, lambda: parse_credentials(self._output_of(command), name))
         profiles = self.profiles
         if profile is not None:
             # A profile may be one of settings alone (kfws/cli/settings.py).
@@ -430,6 +432,33 @@ class Env:
             yield KeySource(" and ".join(pair), partial(from_variables, self.environ, pair))
         if profile is None:
             yield KeySource(f"profile {DEFAULT}", partial(profiles.find, DEFAULT))
+
+    def _output_of(self, command: str) -> str:
+        """What a command such as `pass show kraken` prints. Its stderr may hold the key (`set -x`),
+        so it is not told. Raises Unwelcome."""
+        import subprocess
+
+        from kfws.errors import Unwelcome
+
+        done = None
+        try:
+            # A shell on purpose: the user typed a command line.
+            done = subprocess.run(  # noqa: S602
+                command, shell=True, capture_output=True, timeout=self.patience_s, check=False
+            )
+        except subprocess.TimeoutExpired:
+            pass  # raised below: this error holds the command and what it printed
+        if done is None:
+            raise Unwelcome(
+                f"--credentials-command did not end within {self.patience_s:g} s",
+                hint="run it yourself to see what it waits for",
+            )
+        if done.returncode:
+            raise Unwelcome(
+                f"--credentials-command ended with status {done.returncode}",
+                hint="run it yourself to see why; it must print api_key = … and api_secret = …",
+            )
+        return done.stdout.decode(errors="replace")
 
     @property
     def profiles(self) -> Profiles:
@@ -453,7 +482,7 @@ class Env:
         from kfws.errors import UsageError
 
         try:
-            return getpass(prompt).strip()
+            return self._typed(lambda: getpass(prompt)).strip()
         except EOFError:
             pass
         raise UsageError("nothing was typed", hint="paste it, and press Enter")
@@ -475,7 +504,23 @@ class Env:
         if not self.stdin_is_terminal:
             return False
         self.stderr.write(question)
-        return sys.stdin.readline().strip().lower() in ("y", "yes")
+        return self._typed(sys.stdin.readline).strip().lower() in ("y", "yes")
+
+    def _typed(self, read: Callable[[], str]) -> str:
+        """What the person types. Who leaves instead finds the terminal as it was, and the prompt of
+        the shell on a line of its own."""
+        from kfws.cli.signals import leave_on_signals, raise_on_signals
+        from kfws.errors import Interrupted
+
+        raise_on_signals()
+        try:
+            return read()
+        except Interrupted:
+            if self.stderr_is_terminal:
+                self.stderr.write("")
+            raise
+        finally:
+            leave_on_signals()
 
     def print(self, text: str) -> None:
         """A short answer on stdout, in one piece; a reader that left is no fault."""
@@ -577,20 +622,3 @@ def _own_folder(kind: Literal["cache", "config", "state"]) -> Path:
 
 # https://specifications.freedesktop.org/basedir-spec/latest/
 _BELOW_HOME = {"cache": ".cache", "config": ".config", "state": ".local/state"}
-
-
-def _output_of(command: str) -> str:
-    """What a command such as `pass show kraken` prints. Its stderr may hold the key (`set -x`), so
-    it is not told."""
-    import subprocess
-
-    from kfws.errors import Unwelcome
-
-    # A shell on purpose: the user typed a command line.
-    done = subprocess.run(command, shell=True, capture_output=True, check=False)  # noqa: S602
-    if done.returncode:
-        raise Unwelcome(
-            f"--credentials-command ended with status {done.returncode}",
-            hint="run it yourself to see why; it must print api_key = … and api_secret = …",
-        )
-    return done.stdout.decode(errors="replace")

@@ -182,7 +182,7 @@ CredentialsCommand = Annotated[
     typer.Option(
         "--credentials-command",
         metavar="CMD",
-        help="A command that prints api_key and api_secret. (default: none)",
+        help="A command that prints api_key and api_secret within 60 s. (default: none)",
         rich_help_panel=VENUE,
     ),
 ]

@@ -96,7 +96,7 @@ class Talk:
 
     def wipe_echo(self) -> None:
         """Ctrl-C was typed: unless a picture stands there, its ``^C`` is wiped away."""
-        if self._write == self._writer.write and self.is_for_people:
+        if self._write == self._writer.write and not self._as_json:
             self._writer.wipe_echo()
 
 

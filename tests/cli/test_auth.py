@@ -11,7 +11,7 @@ from kfws.sim.server import SimOptions, SimulatedVenue, serve
 from tests.cli.inside import beside, run
 from tests.cli.program import environment
 from tests.cli.program import run as run_apart
-from tests.cli.test_terminal import terminal
+from tests.cli.test_terminal import CTRL_C, terminal
 from tests.loopback import loopback
 
 KEY = {"KFWS_API_KEY": DEMO.key, "KFWS_API_SECRET": DEMO.secret}
@@ -88,6 +88,18 @@ def test_at_a_terminal_a_key_is_asked_for_and_not_echoed(config: Path) -> None:
         assert DEMO.secret.encode()[:10] not in screen.raw
         assert screen.echoes()
     assert (config / "kfws/credentials/default.json").exists()
+
+
+def test_who_leaves_instead_finds_the_terminal_as_it_was(config: Path) -> None:
+    with terminal("auth", "login", XDG_CONFIG_HOME=str(config)) as screen:
+        screen.until(lambda seen: any("API key" in line for line in seen))
+        screen.type(f"{DEMO.key}\n")
+        screen.until(lambda seen: any("API secret" in line for line in seen))
+        screen.type(CTRL_C)
+        assert screen.end() == 130
+        assert screen.raw.endswith(b"\n")
+        assert screen.echoes()
+    assert not config.exists()
 
 
 def test_a_key_that_is_forgotten_is_used_no_more(kept: Path) -> None:

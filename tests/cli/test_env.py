@@ -544,6 +544,14 @@ def test_a_command_that_gives_no_key_is_told(command: str, text: str) -> None:
     assert caught.value.hint
 
 
+def test_a_command_that_does_not_end_is_told_without_what_it_printed() -> None:
+    world = Env({}, patience_s=0.05)
+    with pytest.raises(Unwelcome) as caught:
+        world.find_credentials(None, file=None, command="echo secret; exec sleep 60")
+    assert caught.value.message == "--credentials-command did not end within 0.05 s"
+    assert caught.value.__cause__ is caught.value.__context__ is None
+
+
 def test_a_command_that_failed_is_not_believed() -> None:
     with pytest.raises(Unwelcome, match="status 1"):
         found(MY_VARIABLES, None, f"echo {FILED.key}; echo {FILED.secret}; exit 1")

@@ -282,6 +282,22 @@ def test_the_sum_after_ctrl_c_begins_on_a_line_of_its_own() -> None:
         assert any(line.startswith("kfws: ") and "message" in line for line in person.seen)
 
 
+@pytest.mark.parametrize(
+    ("args", "sign"),
+    [
+        (("sim", "--port", "0"), "KFWS_API_SECRET="),
+        ((*TICKER, "-q", "-f", "ndjson", "--fields", "feed"), "ticker"),
+    ],
+)
+def test_no_ctrl_c_is_left_in_front_of_the_next_prompt(args: tuple[str, ...], sign: str) -> None:
+    with terminal(*args, columns=120) as person:
+        person.until(lambda seen: any(sign in line for line in seen))
+        person.type(CTRL_C)
+        assert person.end() == 130
+        assert not any("^C" in line for line in person.seen)
+        assert person.screen.cursor.x == 0
+
+
 def test_a_picture_beside_a_file_leaves_the_file_whole(tmp_path: Path) -> None:
     path = tmp_path / "x.ndjson"
     with terminal(*TICKER, "-n", "6", "-o", "-", "-o", str(path)) as person:

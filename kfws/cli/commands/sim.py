@@ -306,6 +306,8 @@ async def _serve(options_: SimOptions, talk: Talk) -> None:
             ended = asyncio.create_task(venue.ended.wait())
             ended.add_done_callback(lambda _: leave(0))
             if signum := await left:
+                if signum == signal.SIGINT:
+                    talk.wipe_echo()
                 raise Interrupted(signum)
             talk.say("warning", "ended", "the tape is at its end; connections were closed (1000)")
     except OSError as exc:
