@@ -18,7 +18,6 @@ __all__ = ["ASKED", "LINE", "TABLE", "Offer", "Row", "answer", "line", "offered"
 ASKED = "_KFWS_COMPLETE"
 LINE = "_TYPER_COMPLETE_ARGS"
 TABLE = Path(__file__).with_name("tab.tsv")
-_VENUE = ("config", "env", "url")
 
 Offer = tuple[str, str]
 """What a word may become, and what that is; the latter empty where it goes without saying."""
@@ -171,8 +170,11 @@ class _Typed:
     def _is_set(self) -> bool:
         """Whether settings may name another venue."""
         env = self.obj
-        named = (
-            any(env.environ.get(f"KFWS_{each.upper()}") for each in _VENUE)
-            or "config" in self.params
-        )
-        return named or (env.config / "config.toml").exists()
+        names = ("config", "env", "url")
+        if "config" in self.params or any(env.environ.get(f"KFWS_{x.upper()}") for x in names):
+            return True
+        try:
+            text = (env.config / "config.toml").read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            return False
+        return "env" in text or "url" in text

@@ -112,8 +112,12 @@ def test_settings_that_may_name_another_venue_are_left_to_the_parser(
         set_ = Env({name: "demo"}, cache_folder=env.cache, config_folder=tmp_path)
         assert offered(words, set_) is None
         assert offered(["subscribe", "tra"], set_) == [("trade", "")]
-    (tmp_path / "config.toml").touch()
-    assert offered(words, Env({}, cache_folder=env.cache, config_folder=tmp_path)) is None
+    set_ = Env({}, cache_folder=env.cache, config_folder=tmp_path)
+    (tmp_path / "config.toml").write_text('[profiles.x]\nenv = "demo"\n')
+    assert offered(words, set_) is None
+    for other in (b'on-full = "exit"\n', b"no toml", b"\xff"):
+        (tmp_path / "config.toml").write_bytes(other)
+        assert without_it(words, set_) == of_parser(words, set_)
 
 
 def test_powershell_is_left_to_the_parser() -> None:
