@@ -8,6 +8,7 @@ import sys
 import tarfile
 import tomllib
 import zipfile
+from email import message_from_string
 from importlib import metadata
 from pathlib import Path
 
@@ -44,6 +45,11 @@ def test_every_dependency_has_a_lower_bound() -> None:
     assert [need for need in wanted if not re.match(r"[\w.-]+(\[\w+\])?>=", need)] == []
 
 
+def test_the_author_is_who_the_licence_names() -> None:
+    [author] = PROJECT["authors"]
+    assert f" {author['name']}\n" in (ROOT / "LICENSE").read_text()
+
+
 def test_the_oldest_python_promised_is_the_one_of_the_checkers() -> None:
     tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
     assert PROJECT["requires-python"] == ">=3.11"
@@ -62,6 +68,25 @@ def test_the_wheel_holds_the_package_its_types_and_its_products() -> None:
     pages = {each.name for each in (ROOT / "docs" / "man").iterdir()}
     assert {name.rpartition("/")[2] for name in names if "/share/man/man1/" in name} == pages
     assert {name.split("/")[0].split("-")[0] for name in names} == {"kfws"}
+
+
+@pytest.mark.dist
+def test_the_wheel_says_what_it_is() -> None:
+    with zipfile.ZipFile(built("kfws-*.whl")) as wheel:
+        [name] = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
+        said = message_from_string(wheel.read(name).decode())
+    for key, value in (
+        ("Version", kfws.__version__),
+        ("Summary", PROJECT["description"]),
+        ("Author", PROJECT["authors"][0]["name"]),
+        ("License-Expression", PROJECT["license"]),
+        ("Requires-Python", PROJECT["requires-python"]),
+        ("Description-Content-Type", "text/markdown"),
+    ):
+        assert said[key] == value
+    assert said.get_all("Classifier") == PROJECT["classifiers"]
+    assert said.get_all("Provides-Extra") == sorted(PROJECT["optional-dependencies"])
+    assert said.get_payload() == (ROOT / "README.md").read_text()
 
 
 @pytest.mark.dist
