@@ -56,6 +56,17 @@ def test_a_key_from_stdin_is_kept_and_said_without_being_shown(config: Path) -> 
     assert json.loads(path.read_text()) == {"api_key": DEMO.key, "api_secret": DEMO.secret}
 
 
+def test_the_guide_says_where_a_key_is_kept(tmp_path: Path) -> None:
+    home = environment(HOME=str(tmp_path), XDG_CONFIG_HOME="")
+    for args in ((), ("--profile", "paper")):
+        done = run_apart("auth", "login", *args, input=f"{DEMO.key}\n{DEMO.secret}\n", env=home)
+        assert done.returncode == 0, done.stderr
+    kept = sorted((tmp_path / ".config").rglob("*.json"))
+    assert [path.name for path in kept] == ["default.json", "paper.json"]
+    guide = (Path(__file__).parents[2] / "docs" / "guide.md").read_text()
+    assert f"`~/{kept[0].relative_to(tmp_path)}`" in guide
+
+
 def test_a_kept_key_is_not_replaced_by_mistake(kept: Path) -> None:
     before = (kept / "credentials/default.json").read_bytes()
     done = login(kept.parent, text="other-key-00002\nb3RoZXI=\n")
