@@ -20,7 +20,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import aclosing
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from kfws.cli.booklines import BookLines
 from kfws.cli.choices import Format
@@ -42,6 +42,9 @@ from kfws.errors import (
 from kfws.protocol.events import Closed, Data, Event, Gap, Refused, Report
 from kfws.protocol.sequence import gap_of
 from kfws.protocol.strict import judge_strictly
+
+if TYPE_CHECKING:
+    from kfws.sources.live import Taker
 
 __all__ = ["Run"]
 
@@ -87,6 +90,14 @@ class Acknowledging(Protocol):
     async def acknowledge(self, without: Sequence[Event]) -> None:
         """All that was handed out is with its readers, but for these events."""
         ...
+
+
+@runtime_checkable
+class Prompt(Protocol):
+    """A source that hands batches over in the same breath as they come, while nobody holds any
+    up: no task is woken for them."""
+
+    taker: Taker | None
 
 
 class Run:
@@ -177,6 +188,8 @@ class Run:
         self._take_signals()
         if isinstance(source, Acknowledging) and source.acknowledges:
             self._source = source
+        elif isinstance(source, Prompt):
+            source.taker = self
         try:
             error = await self._stream(source)
             error = await self._flush(error)
@@ -206,10 +219,8 @@ class Run:
                 raise self._bug from None
             if not self._is_over:
                 raise
-        except OutputError as exc:
-            self._ending = exc  # the other outputs get what came
         except KfwsError as exc:
-            self._ending, self._left = exc, 0  # what came after it is not passed on
+            self._fail(exc)
         finally:
             for each in watchers:
                 each.cancel()
@@ -218,6 +229,12 @@ class Run:
         if unmatched and self._ending is None and self._outlets:
             return NothingCame(f"no message matched --until {self._header['until']!r}")
         return self._ending
+
+    def _fail(self, error: KfwsError) -> None:
+        """The run is over; after any error but that of an output what came is not passed on."""
+        self._is_over, self._ending = True, error
+        if not isinstance(error, OutputError):
+            self._left = 0
 
     def _look_at_watcher(self, watcher: asyncio.Task[None]) -> None:
         """A fault of what runs beside the pump ends the run at once, not when somebody looks."""
@@ -262,6 +279,20 @@ class Run:
                 self._drop_those_gone()
 
     # One batch
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a batch can go out now."""
+        return not self._is_over and not any([outlet.is_full for _, outlet in self._outlets])
+
+    def take(self, events: list[Event]) -> None:
+        """A batch in the same breath as it came, while the pump waits."""
+        try:
+            self._take(events)
+        except KfwsError as exc:
+            self._fail(exc)
+        if self._is_over and self._at_work is not None:
+            self._at_work.cancel()
 
     def _take(self, events: list[Event]) -> None:
         self._pass_on(events if self._lines is None else self._lines.fold(events), events)
