@@ -144,6 +144,7 @@ class Run:
             products=frozenset((*plan.products, *plan.globs)),
             asked=frozenset(plan.feeds),
         )
+        self._passes_all = self._selection.trivial
         self._lines = self._book_lines()
         self._loop = asyncio.get_running_loop()
         self._started_at = self._last_at = self._loop.time()
@@ -283,7 +284,7 @@ class Run:
     @property
     def has_room(self) -> bool:
         """Whether a batch can go out now."""
-        return not self._is_over and not any([outlet.is_full for _, outlet in self._outlets])
+        return not (self._is_over or any(outlet.is_full for _, outlet in self._outlets))
 
     def take(self, events: list[Event]) -> None:
         """A batch in the same breath as it came, while the pump waits."""
@@ -298,10 +299,19 @@ class Run:
         self._pass_on(events if self._lines is None else self._lines.fold(events), events)
 
     def _pass_on(self, events: list[Event], came: list[Event]) -> None:
-        events, chosen = self._cut(events, self._selection.choose(events))
-        if self._ending is None and any(map(_goes_on, came)):
+        messages = [each for each in events if type(each) is Data and not each.quiet]
+        # On the hot way a batch is nothing but messages that somebody asked for.
+        is_plain = self._passes_all and len(messages) == len(events)
+        chosen = events if is_plain else self._selection.choose(events)
+        if is_plain and self._is_within_limits(len(messages)):
+            pass
+        elif self._left is not None or self._plan.until is not None:
+            events, chosen = self._cut(events, chosen)
+            is_plain = is_plain and len(messages) == len(events)
+        if not is_plain:
+            messages = [each for each in chosen if type(each) is Data]
+        if self._narrator.waits and self._ending is None and any(map(_goes_on, came)):
             self._go_on()
-        messages = [each for each in chosen if type(each) is Data]
         if messages:
             self._last_at = self._loop.time()
             self._went_by = False
@@ -343,16 +353,22 @@ class Run:
 
     def _raise_failure(self) -> None:
         """One output failed: the others go on until all have what came so far."""
+        if len(self._failed) == self._told_failures:
+            return
         failed = [outlet for outlet, _ in self._failed]
         self._outlets = [pair for pair in self._outlets if pair[1] not in failed]
-        if len(self._failed) > self._told_failures:
-            self._told_failures = len(self._failed)
-            raise self._failed[-1][1]
+        self._told_failures = len(self._failed)
+        raise self._failed[-1][1]
+
+    def _is_within_limits(self, messages: int) -> bool:
+        """Whether so many messages leave the limit far; they are counted then."""
+        if self._plan.until is not None or self._left is None or self._left <= messages:
+            return False
+        self._left -= messages
+        return True
 
     def _cut(self, events: list[Event], chosen: list[Event]) -> tuple[list[Event], list[Event]]:
         """What is left of a batch when a limit falls into it: of all of it, and of the chosen."""
-        if self._left is None and self._plan.until is None:
-            return events, chosen
         at = self._place_of_limit(chosen)
         if at is None:
             return events, chosen

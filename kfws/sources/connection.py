@@ -246,6 +246,8 @@ class Connection(ClientConnection):
         while self.protocol.state is OPEN:
             if not self._parts:
                 at = self._cut_texts(data, at)
+                if at == size:
+                    return
                 if self.protocol.state is not OPEN:  # one was no UTF-8
                     break
             end = _end_of_frame(data, at)
