@@ -99,12 +99,13 @@ def _family(name: str, kind: str, what: str, samples: Samples) -> Iterator[str]:
 def _histogram(totals: Totals) -> Iterator[str]:
     name = "kfws_delay_seconds"
     bounds = [f"{bound / 1000:g}" for bound in DELAY_BOUNDS_MS] + ["+Inf"]
-    below = list(accumulate(totals.delay_counts))
+    counts, sum_ms = totals.delays_by_class()
+    below = list(accumulate(counts))
     yield f"# HELP {name} From the venue's time to here, sampled once per batch."
     yield f"# TYPE {name} histogram"
     for bound, count in zip(bounds, below, strict=True):
         yield f'{name}_bucket{{le="{bound}"}} {count}'
-    yield f"{name}_sum {_number(totals.delay_sum_ms / 1000)}"
+    yield f"{name}_sum {_number(sum_ms / 1000)}"
     yield f"{name}_count {below[-1]}"
 
 

@@ -137,6 +137,11 @@ class Narrator:
         self._talk.say("warning", "gap", what, events=told)
 
     @property
+    def waits(self) -> bool:
+        """Whether something was refused and is not told yet."""
+        return bool(self._refusals)
+
+    @property
     def wonders(self) -> bool:
         """Whether a products list could tell more of what was refused than is known."""
         return any(

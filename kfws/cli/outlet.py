@@ -175,6 +175,7 @@ class DescriptorOutlet:
         view = memoryview(data)
         written = 0
         try:
+            written = self._write_some(view)
             while written < len(data):
                 written += self._write_some(view[written:])
         except BlockingIOError:

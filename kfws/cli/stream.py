@@ -20,7 +20,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import aclosing
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from kfws.cli.booklines import BookLines
 from kfws.cli.choices import Format
@@ -42,6 +42,9 @@ from kfws.errors import (
 from kfws.protocol.events import Closed, Data, Event, Gap, Refused, Report
 from kfws.protocol.sequence import gap_of
 from kfws.protocol.strict import judge_strictly
+
+if TYPE_CHECKING:
+    from kfws.sources.live import Taker
 
 __all__ = ["Run"]
 
@@ -89,6 +92,14 @@ class Acknowledging(Protocol):
         ...
 
 
+@runtime_checkable
+class Prompt(Protocol):
+    """A source that hands batches over in the same breath as they come, while nobody holds any
+    up: no task is woken for them."""
+
+    taker: Taker | None
+
+
 class Run:
     """One run of the stream, from the first batch to the last flush.
 
@@ -133,6 +144,7 @@ class Run:
             products=frozenset((*plan.products, *plan.globs)),
             asked=frozenset(plan.feeds),
         )
+        self._passes_all = self._selection.trivial
         self._lines = self._book_lines()
         self._loop = asyncio.get_running_loop()
         self._started_at = self._last_at = self._loop.time()
@@ -177,6 +189,8 @@ class Run:
         self._take_signals()
         if isinstance(source, Acknowledging) and source.acknowledges:
             self._source = source
+        elif isinstance(source, Prompt):
+            source.taker = self
         try:
             error = await self._stream(source)
             error = await self._flush(error)
@@ -206,10 +220,8 @@ class Run:
                 raise self._bug from None
             if not self._is_over:
                 raise
-        except OutputError as exc:
-            self._ending = exc  # the other outputs get what came
         except KfwsError as exc:
-            self._ending, self._left = exc, 0  # what came after it is not passed on
+            self._fail(exc)
         finally:
             for each in watchers:
                 each.cancel()
@@ -218,6 +230,12 @@ class Run:
         if unmatched and self._ending is None and self._outlets:
             return NothingCame(f"no message matched --until {self._header['until']!r}")
         return self._ending
+
+    def _fail(self, error: KfwsError) -> None:
+        """The run is over; after any error but that of an output what came is not passed on."""
+        self._is_over, self._ending = True, error
+        if not isinstance(error, OutputError):
+            self._left = 0
 
     def _look_at_watcher(self, watcher: asyncio.Task[None]) -> None:
         """A fault of what runs beside the pump ends the run at once, not when somebody looks."""
@@ -263,14 +281,37 @@ class Run:
 
     # One batch
 
+    @property
+    def has_room(self) -> bool:
+        """Whether a batch can go out now."""
+        return not (self._is_over or any(outlet.is_full for _, outlet in self._outlets))
+
+    def take(self, events: list[Event]) -> None:
+        """A batch in the same breath as it came, while the pump waits."""
+        try:
+            self._take(events)
+        except KfwsError as exc:
+            self._fail(exc)
+        if self._is_over and self._at_work is not None:
+            self._at_work.cancel()
+
     def _take(self, events: list[Event]) -> None:
         self._pass_on(events if self._lines is None else self._lines.fold(events), events)
 
     def _pass_on(self, events: list[Event], came: list[Event]) -> None:
-        events, chosen = self._cut(events, self._selection.choose(events))
-        if self._ending is None and any(map(_goes_on, came)):
+        messages = [each for each in events if type(each) is Data and not each.quiet]
+        # On the hot way a batch is nothing but messages that somebody asked for.
+        is_plain = self._passes_all and len(messages) == len(events)
+        chosen = events if is_plain else self._selection.choose(events)
+        if is_plain and self._is_within_limits(len(messages)):
+            pass
+        elif self._left is not None or self._plan.until is not None:
+            events, chosen = self._cut(events, chosen)
+            is_plain = is_plain and len(messages) == len(events)
+        if not is_plain:
+            messages = [each for each in chosen if type(each) is Data]
+        if self._narrator.waits and self._ending is None and any(map(_goes_on, came)):
             self._go_on()
-        messages = [each for each in chosen if type(each) is Data]
         if messages:
             self._last_at = self._loop.time()
             self._went_by = False
@@ -312,16 +353,22 @@ class Run:
 
     def _raise_failure(self) -> None:
         """One output failed: the others go on until all have what came so far."""
+        if len(self._failed) == self._told_failures:
+            return
         failed = [outlet for outlet, _ in self._failed]
         self._outlets = [pair for pair in self._outlets if pair[1] not in failed]
-        if len(self._failed) > self._told_failures:
-            self._told_failures = len(self._failed)
-            raise self._failed[-1][1]
+        self._told_failures = len(self._failed)
+        raise self._failed[-1][1]
+
+    def _is_within_limits(self, messages: int) -> bool:
+        """Whether so many messages leave the limit far; they are counted then."""
+        if self._plan.until is not None or self._left is None or self._left <= messages:
+            return False
+        self._left -= messages
+        return True
 
     def _cut(self, events: list[Event], chosen: list[Event]) -> tuple[list[Event], list[Event]]:
         """What is left of a batch when a limit falls into it: of all of it, and of the chosen."""
-        if self._left is None and self._plan.until is None:
-            return events, chosen
         at = self._place_of_limit(chosen)
         if at is None:
             return events, chosen

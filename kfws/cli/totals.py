@@ -25,6 +25,7 @@ __all__ = ["DELAY_BOUNDS_MS", "Totals", "stats_in_words"]
 
 DELAY_BOUNDS_MS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 """Upper ends of the classes that delays are counted in; there is one more above the last."""
+FRESH_MOST = 256
 
 
 class _Mark(NamedTuple):
@@ -56,8 +57,10 @@ class Totals:
         self.dropped = 0
         self.broken = 0
         self.refused = 0
-        self.delay_counts = [0] * (len(DELAY_BOUNDS_MS) + 1)
-        self.delay_sum_ms = 0
+        self._fresh: list[int] = []
+        """Delays that were not looked at yet."""
+        self._delay_counts = [0] * (len(DELAY_BOUNDS_MS) + 1)
+        self._delay_sum_ms = 0
         self._delays = Delays()
         self._since = _Mark()
         self._recent = Delays()
@@ -70,11 +73,23 @@ class Totals:
         self.bytes += sum([len(each.payload) for each in messages])
         last = messages[-1]
         if last.venue_ms is not None and last.kind == "delta":
-            delay_ms = last.received_ns // 1_000_000 - last.venue_ms
+            self._fresh.append(last.received_ns // 1_000_000 - last.venue_ms)
+            if len(self._fresh) >= FRESH_MOST:
+                self._look_at_delays()
+
+    def _look_at_delays(self) -> None:
+        """Some at a time: one by one they cost more, and nobody asks after each batch."""
+        for delay_ms in self._fresh:
             self._delays.add(delay_ms)
             self._recent.add(delay_ms)
-            self.delay_counts[bisect_left(DELAY_BOUNDS_MS, delay_ms)] += 1
-            self.delay_sum_ms += delay_ms
+            self._delay_counts[bisect_left(DELAY_BOUNDS_MS, delay_ms)] += 1
+            self._delay_sum_ms += delay_ms
+        self._fresh.clear()
+
+    def delays_by_class(self) -> tuple[list[int], int]:
+        """How many delays fell into each class of ``DELAY_BOUNDS_MS``, and the sum of all, ms."""
+        self._look_at_delays()
+        return self._delay_counts, self._delay_sum_ms
 
     @property
     def anything(self) -> bool:
@@ -117,6 +132,7 @@ class Totals:
 
     def fields(self, duration_s: float) -> dict[str, Any]:
         """For machines: the ``totals`` of a tape and of ``--log-format json``."""
+        self._look_at_delays()
         return {
             "messages": self.messages,
             "bytes": self.bytes,
@@ -137,6 +153,7 @@ class Totals:
 
     def stats(self, duration_s: float, buffered: int) -> dict[str, Any]:
         """How it went since the last time this was asked; ``buffered``: bytes not taken yet."""
+        self._look_at_delays()
         since, self._since = self._since, _Mark(self.messages, self.bytes, duration_s)
         delays, self._recent = self._recent, Delays()
         seconds = max(0.001, duration_s - since.duration_s)
@@ -158,6 +175,7 @@ class Totals:
 
     def sentence(self, duration_s: float) -> str:
         """For people: what came, then what did not."""
+        self._look_at_delays()
         parts = [
             f"{_count(self.messages, 'message')}, {_count(self.bytes, 'byte')} in "
             f"{duration_s:.1f} s "

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import msgspec
-
 from kfws.protocol import wire
 from kfws.protocol.events import Gap
 from kfws.protocol.feeds import base_name
@@ -27,14 +25,11 @@ class Unwritten:
     def take_lines(self, lines: Iterable[bytes]) -> None:
         """Of ndjson or raw; what is no message of a feed is passed over."""
         for line in lines:
-            try:
-                head: wire.Head | str = wire.read_typed(line)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                head = wire.read_head(line)
+            head = wire.read_typed(line) or wire.read_head(line)
             if isinstance(head, str) or head.event or not head.feed or line[:8] == b'{"kfws":':
                 continue
             feed, is_snapshot = base_name(head.feed)
-            self._add(feed, head.product_id, None if is_snapshot else head.seq)
+            self._add(feed, head.product, None if is_snapshot else head.seq)
 
     def _add(self, feed: str, product: str | None, seq: int | None) -> None:
         runs = self._streams.setdefault((feed, product), [])

@@ -16,9 +16,8 @@ from operator import attrgetter
 import msgspec
 from msgspec.structs import replace
 
-from kfws.protocol.events import Cause, Data, Duplicate, Event, Gap, Restart
+from kfws.protocol.events import LARGEST, Cause, Data, Duplicate, Event, Gap, Restart
 from kfws.protocol.feeds import FEEDS
-from kfws.protocol.wire import LARGEST
 
 __all__ = [
     "NEWER_MS",
@@ -252,6 +251,11 @@ class Sequences:
                 del self._due[key]
                 events += self._unprovable(key, wall_ns)
         return events
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether ``moments`` has any."""
+        return bool(self._held or self._due)
 
     @property
     def moments(self) -> list[int]:

@@ -132,6 +132,11 @@ class _Hold:
             return [0]
         return [] if self._until is None else [self._until]
 
+    @property
+    def is_on(self) -> bool:
+        """Whether ``moments`` has any."""
+        return self._is_wanted or self._until is not None
+
     def want(self) -> None:
         """From the next look on, unless one lasts already."""
         self._is_wanted = self._until is None
@@ -148,7 +153,7 @@ class _Hold:
 
     def ended(self, now_ns: int) -> bool:
         """Whether it was wanted and is over: true once."""
-        return bool(self.moments) and not self.lasts(now_ns)
+        return self.is_on and not self.lasts(now_ns)
 
     def reset(self) -> None:
         self.times = 0
@@ -274,8 +279,10 @@ class Session:
     @property
     def is_idle(self) -> bool:
         """Whether ``outgoing`` gives nothing and ``next_at`` knows no moment: almost always."""
-        holds = self._outage.moments or self._key_fault.moments or self._sequences.moments
-        return not (self._queue or self._waiting or self._asks or holds)
+        holds = self._outage.is_on or self._key_fault.is_on
+        return not (
+            self._queue or self._waiting or self._asks or holds or self._sequences.is_waiting
+        )
 
     def next_at(self) -> int | None:
         """When ``outgoing`` or ``tick`` has something to do, in ns; None: only after a frame."""
@@ -396,43 +403,39 @@ class Session:
     def receive(self, frames: Sequence[bytes], received_ns: int) -> list[Event]:
         """One event per frame, in order. ``received_ns``: when the read that brought them began."""
         events: list[Event] = []
-        append, streams, read = events.append, self._streams, wire.read_typed
+        append, streams, read = events.append, self._streams, wire.decode_typed
         if self._secrets:
             frames = [self._without_secrets(each) for each in frames]
-        # Asked once of all: a few nanoseconds a frame, where each check of one costs 30.
-        is_plain = (
-            b"".join(frames).isascii()
-            and max(map(len, frames), default=0) <= wire.SHORT
-            and BinaryFrame not in set(map(type, frames))
-        )
+        are_plain = wire.are_plain(frames)
         for payload in frames:
             try:
-                head = read(payload)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                # read_typed is strict about types that nothing depends on.
+                data = read(payload)
+                track = streams[data.feed][data.product]
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError):
+                # decode_typed is strict about types that nothing depends on.
                 events += self._judge(payload, received_ns)
                 continue
-            tracks = streams.get(head.feed)
-            track = None if tracks is None else tracks.get(head.product_id)
-            seq = head.seq
-            # The common case: the stream is known, and this is its next message. No number is
-            # waited for where seq is None or 0, so these are looked at below.
+            seq = data.seq
+            # The common case: this is the next message of its stream. No number is waited for
+            # where seq is None or 0, so these are looked at below.
             if (
-                track is None
-                or not ((seq and seq == track.next) or track.is_free)
-                or head.event
-                or not (is_plain or _is_plain(payload))
+                not ((seq and seq == track.next) or track.is_free)
+                or data.event
+                or not (are_plain or wire.is_plain(payload))
             ):
                 events += self._judge(payload, received_ns)
                 continue
-            track.at_ns = received_ns
+            data.payload = payload
+            data.received_ns = track.at_ns = received_ns
+            if not data.venue_ms:
+                data.venue_ms = data.timestamp
+            track.venue_ms = data.venue_ms
             if not track.is_free:
                 track.next = seq + 1  # type: ignore[operator]  # it is no None, see above
-                levels = track.levels.get(head.side)
+                levels = track.levels.get(data.side)
                 if levels is not None:
-                    levels[head.price] = head.qty
-            venue_ms = track.venue_ms = head.time or head.timestamp
-            append(Data(payload, received_ns, head.feed, "delta", head.product_id, seq, venue_ms))
+                    levels[data.price] = data.qty
+            append(data)
         return events
 
     def _without_secrets(self, payload: bytes) -> bytes:
@@ -471,9 +474,8 @@ class Session:
         if data.kind == "snapshot":
             track.levels = {"buy": _levels(data, "bids"), "sell": _levels(data, "asks")}
             return
-        head = wire.read_head(data.payload)
-        if not isinstance(head, str) and head.side in track.levels:
-            track.levels[head.side][head.price] = head.qty
+        if data.side in track.levels:
+            track.levels[data.side][data.price] = data.qty
 
     def _crossed(self, now_ns: int, wall_ns: int) -> list[Event]:
         """Books whose best bid has been at or above the best ask for too long.
@@ -560,29 +562,21 @@ class Session:
             return [event, *self._take_verdicts()]
         return self._data(head, payload, received_ns)
 
-    def _data(self, head: wire.Head, payload: bytes, received_ns: int) -> list[Event]:
-        shape = self._shapes.get(head.feed) or _shape_of_unknown(head.feed)
+    def _data(self, data: Data, payload: bytes, received_ns: int) -> list[Event]:
+        shape = self._shapes.get(data.feed) or _shape_of_unknown(data.feed)
         reason = ""
-        if not head.feed:
+        if not data.feed:
             reason = "neither event nor feed"
-        elif shape.needs_product and head.product_id is None:
+        elif shape.needs_product and data.product is None:
             reason = "no product_id"
-        elif shape.needs_seq and head.seq is None:
+        elif shape.needs_seq and data.seq is None:
             reason = "no seq"
         if reason:
             return [Broken(payload=payload, received_ns=received_ns, reason=reason)]
-        return self._look(
-            Data(
-                payload,
-                received_ns,
-                shape.feed,
-                shape.kind,
-                head.product_id,
-                head.seq,
-                head.time or head.timestamp,
-                shape.quiet,
-            )
-        )
+        data.payload, data.received_ns = payload, received_ns
+        data.feed, data.kind, data.quiet = shape.feed, shape.kind, shape.quiet
+        data.venue_ms = data.venue_ms or data.timestamp
+        return self._look(data)
 
     def _control(self, event: str, payload: bytes, received_ns: int) -> Event:
         fields = wire.read_control(payload)
@@ -795,11 +789,6 @@ class Session:
             each.event == "subscribe" and each.subscription.is_private
             for each in (*self._queue, *self._waiting)
         )
-
-
-def _is_plain(payload: bytes) -> bool:
-    """Whether what ``read_typed`` says of a frame can be relied on."""
-    return type(payload) is not BinaryFrame and payload.isascii() and not wire.is_too_deep(payload)
 
 
 def _levels(snapshot: Data, side: str) -> dict[float, float]:

@@ -578,7 +578,7 @@ def _read(payload: bytes) -> _Frame:
         return _Frame("", "", None, payload)
     if not head.event:
         feed, is_snapshot = base_name(head.feed)
-        return _Frame("snapshot" if is_snapshot else "delta", feed, head.product_id, payload)
+        return _Frame("snapshot" if is_snapshot else "delta", feed, head.product, payload)
     products = orjson.loads(payload).get("product_ids") or [None]
     return _Frame(head.event, head.feed, products[0], payload)
 

@@ -101,7 +101,8 @@ class Read:
 class Connection(ClientConnection):
     """One WebSocket that hands out batches of frames instead of messages.
 
-    ``wait`` until something is there, then ``take`` until nothing is. When more than
+    ``wait`` until something is there, then ``take`` until nothing is. While somebody waits,
+    ``at_once`` may take what comes in the same breath, with no task to wake. When more than
     ``buffer_bytes`` are held, ``shed`` is asked to make room; without it the socket is not read
     until half of that was taken.
     """
@@ -120,6 +121,10 @@ class Connection(ClientConnection):
         self._coalesce_s = coalesce_s
         self.shed: Callable[[list[Read]], None] | None = None
         """Given the oldest half of what is held, which is not handed out then."""
+        self.at_once: Callable[[Read], bool] | None = None
+        """Given what was read while nothing is held and somebody waits; False: it is held. What
+        it raises, ``wait`` raises."""
+        self._fault: Exception | None = None
         self.ended = False
         self.opened_ns = 0
         """When the venue's answer to the handshake came."""
@@ -172,16 +177,32 @@ class Connection(ClientConnection):
         if self._frames:
             # What is compressed takes more room here than on the wire.
             size = len(data) if not self.protocol.extensions else sum(map(len, self._frames))
-            self._reads.append(Read(self.read_ns, self._frames, size))
-            self._frames = []
-            self._held += size
-            if self._held > self.buffer_bytes:
-                self._make_room()
+            read, self._frames = Read(self.read_ns, self._frames, size), []
+            if not self._is_taken(read):
+                self._hold(read)
             if not self._paused and (self._coalesce_s or self._held > self._turn_bytes):
                 turn_s = size / self.turn_rate if self._held > self._turn_bytes else 0.0
                 self.transport.pause_reading()
                 self._turn = self.loop.call_later(max(turn_s, self._coalesce_s), self._read_on)
+
+    def _is_taken(self, read: Read) -> bool:
+        """Whether somebody waited for it and took it."""
+        if self._reads or self.at_once is None or self._waiter is None or self._waiter.done():
+            return False
+        self._taken_ns = read.received_ns
+        try:
+            return self.at_once(read)
+        except Exception as exc:  # the loop would take it for a fault of the connection
+            self._fault = exc
             self.wake()
+            return True
+
+    def _hold(self, read: Read) -> None:
+        self._reads.append(read)
+        self._held += read.size
+        if self._held > self.buffer_bytes:
+            self._make_room()
+        self.wake()
 
     @property
     def _turn_bytes(self) -> int:
@@ -225,6 +246,8 @@ class Connection(ClientConnection):
         while self.protocol.state is OPEN:
             if not self._parts:
                 at = self._cut_texts(data, at)
+                if at == size:
+                    return
                 if self.protocol.state is not OPEN:  # one was no UTF-8
                     break
             end = _end_of_frame(data, at)
@@ -348,6 +371,8 @@ class Connection(ClientConnection):
             await self._waiter
         finally:
             self._waiter = None
+        if self._fault is not None:
+            raise self._fault
 
     @property
     def held(self) -> int:

@@ -12,7 +12,8 @@ import random
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
-from typing import Literal
+from functools import partial
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -25,7 +26,7 @@ from kfws.sources.backoff import DialPace, delays
 from kfws.sources.connection import Connection, Read, Target, dial
 from kfws.sources.shedding import Shedding
 
-__all__ = ["HEARTBEAT", "Live", "OnFull", "Patience", "Standing"]
+__all__ = ["HEARTBEAT", "Live", "OnFull", "Patience", "Standing", "Taker"]
 
 OnFull = Literal["block", "drop-oldest", "exit"]
 
@@ -68,10 +69,23 @@ class Standing(msgspec.Struct):
     said_no_beat: bool = False
 
 
+class Taker(Protocol):
+    """Who takes batches in the same breath as they are read, while ``events`` waits."""
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a batch can be taken now; else it comes by ``events``."""
+        ...
+
+    def take(self, events: list[Event]) -> None: ...
+
+
 class Live:
     """The venue's feeds, live, over as many connections as it takes.
 
-    ``events`` may be iterated once; ``rest`` is for afterwards. ``attempts``: dials that may
+    ``events`` may be iterated once; ``rest`` is for afterwards. What is read while ``events``
+    waits goes to the ``taker``, if there is one: waking a task for each read costs more than
+    the read. ``attempts``: dials that may
     fail in a row, 0 for any number; by default 5 until a connection stood, then any number.
     ``may_grow``: more may be wanted later, so that no refusal but that of a dial ends it.
     """
@@ -120,6 +134,7 @@ class Live:
         self._pulse: _Pulse | None = None
         self.on_failure: Callable[[KfwsError], None] | None = None
         """Told at once when a full buffer ends the run: nobody may be taking batches."""
+        self.taker: Taker | None = None
 
     async def events(self) -> AsyncGenerator[list[Event]]:
         """Batches of events, for as long as there is something to wait for.
@@ -265,6 +280,8 @@ class Live:
             connection.shed = pulse.drop
         elif self._on_full == "exit":
             connection.shed = pulse.fail
+        if self.taker is not None:
+            connection.at_once = partial(_hand_over, connection, session, pulse, self.taker)
         try:
             yield [self._opened(connection)]
             while True:
@@ -459,6 +476,20 @@ class _Pulse:
 
     def stop(self) -> None:
         self._timer.cancel()
+
+
+def _hand_over(
+    connection: Connection, session: Session, pulse: _Pulse, taker: Taker, read: Read
+) -> bool:
+    """Whether what was read is with the taker; time brought nothing that is not there yet."""
+    if not taker.has_room:
+        return False
+    if events := session.receive(read.frames, read.received_ns):
+        taker.take(events)
+    pulse.beat()
+    if session.verdict is not None:
+        connection.wake()
+    return True
 
 
 def _now() -> float:

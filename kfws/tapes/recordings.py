@@ -118,25 +118,14 @@ def _in_time(head: list[Step], message_ns: int | None) -> Iterator[Step]:
 
 def data_of(payload: bytes, received_ns: int) -> Data | None:
     """The message of a recorded frame, without judging it; None if it is none."""
-    head: wire.Head | str = ""
-    if payload.isascii() and len(payload) <= wire.SHORT:
-        try:
-            head = wire.read_typed(payload)
-        except (msgspec.DecodeError, RecursionError):
-            pass  # read_typed is strict about types that nothing depends on
-    head = head or wire.read_head(payload)
-    if isinstance(head, str) or head.event or not head.feed:
+    data = wire.read_typed(payload) or wire.read_head(payload)
+    if isinstance(data, str) or data.event or not data.feed:
         return None
-    feed, is_snapshot = base_name(head.feed)
-    return Data(
-        payload,
-        received_ns,
-        feed,
-        "snapshot" if is_snapshot else "delta",
-        head.product_id,
-        head.seq,
-        head.time or head.timestamp,
-    )
+    data.payload, data.received_ns = payload, received_ns
+    data.feed, is_snapshot = base_name(data.feed)
+    data.kind = "snapshot" if is_snapshot else "delta"
+    data.venue_ms = data.venue_ms or data.timestamp
+    return data
 
 
 def header_of(path: Path) -> dict[str, Any]:

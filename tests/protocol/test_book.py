@@ -25,7 +25,7 @@ def read(payload: bytes, received_ns: int = 0) -> Data:
     assert not isinstance(head, str)
     feed, is_snapshot = base_name(head.feed)
     kind: Kind = "snapshot" if is_snapshot else "delta"
-    return Data(payload, received_ns, feed, kind, head.product_id, head.seq, head.timestamp)
+    return Data(payload, received_ns, feed, kind, head.product, head.seq, head.timestamp)
 
 
 def level(price: str, qty: str) -> str:

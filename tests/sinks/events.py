@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kfws.protocol.events import Data
 from kfws.protocol.feeds import base_name
-from kfws.protocol.wire import Head, read_head
+from kfws.protocol.wire import read_head
 from tests.frames_of import frames, names
 
 AT_NS = 1_790_360_004_400_000_001
@@ -13,12 +13,12 @@ AT_NS = 1_790_360_004_400_000_001
 def data(payload: bytes, received_ns: int = AT_NS) -> Data:
     """The event of a data frame, as a Session would make it."""
     head = read_head(payload)
-    assert isinstance(head, Head)
+    assert isinstance(head, Data)
     assert head.feed
     feed, is_snapshot = base_name(head.feed)
     kind = "snapshot" if is_snapshot else "delta"
-    at_ms = head.time or head.timestamp
-    return Data(payload, received_ns, feed, kind, head.product_id, head.seq, at_ms)  # type: ignore[arg-type]
+    at_ms = head.venue_ms or head.timestamp
+    return Data(payload, received_ns, feed, kind, head.product, head.seq, at_ms)  # type: ignore[arg-type]
 
 
 def all_data() -> list[Data]:
@@ -26,6 +26,6 @@ def all_data() -> list[Data]:
     found = []
     for payload in (each for name in names() for each in frames(name)):
         head = read_head(payload)
-        if isinstance(head, Head) and head.feed and not head.event:
+        if isinstance(head, Data) and head.feed and not head.event:
             found.append(data(payload))
     return found
