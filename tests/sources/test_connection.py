@@ -231,6 +231,52 @@ async def test_what_was_not_taken_makes_us_behind() -> None:
         await connection.leave()
 
 
+async def test_what_comes_while_somebody_waits_can_be_taken_at_once_and_else_is_held() -> None:
+    taken: list[bytes] = []
+
+    def take(read: Read) -> bool:
+        if len(taken) < 3:
+            taken.extend(read.frames)
+            return True
+        return False
+
+    async def script(server: ServerConnection) -> None:
+        for payload in TRADES:
+            await server.send(payload, text=True)
+            await (await server.ping())  # each frame in a read of its own, or later
+
+    async with loopback(script) as venue:
+        connection = await dial(Target(venue.url))
+        before = await frames_of(connection, 1)
+        connection.at_once = take
+        held: list[bytes] = []
+        while (count := len(before) + len(taken) + len(held)) < 1 + len(TRADES):
+            held += await frames_of(connection, 1)
+        assert count == 1 + len(TRADES) > 4
+        assert len(taken) >= 3
+        assert [*before, *taken, *held] == [INFO.encode(), *TRADES]
+        await connection.leave()
+
+
+async def test_what_goes_wrong_with_what_is_taken_at_once_is_raised_where_it_is_waited_for() -> (
+    None
+):
+    def take(read: Read) -> bool:
+        raise ZeroDivisionError(read.size)
+
+    async def script(server: ServerConnection) -> None:
+        for payload in TRADES:
+            await server.send(payload, text=True)
+            await (await server.ping())  # each frame in a read of its own, or later
+
+    async with loopback(script) as venue:
+        connection = await dial(Target(venue.url))
+        connection.at_once = take
+        with pytest.raises(ZeroDivisionError):
+            await frames_of(connection, 1 + len(TRADES))
+        await connection.leave()
+
+
 async def test_leaving_with_a_full_buffer_still_closes_with_1000() -> None:
     async def script(server: ServerConnection) -> None:
         for _ in range(40):
