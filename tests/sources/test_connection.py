@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import ssl
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,12 @@ async def frames_of(connection: Connection, count: int) -> list[bytes]:
     return found
 
 
+async def one_by_one(server: ServerConnection, *, payloads: list[bytes] = TRADES) -> None:
+    for payload in payloads:
+        await server.send(payload, text=True)
+        await (await server.ping())  # each frame in a read of its own, or later
+
+
 async def paused(connection: Connection) -> None:
     """Until the socket is not read any more."""
     while not connection.is_paused:
@@ -52,12 +59,7 @@ async def test_frames_come_whole_in_order_and_byte_for_byte() -> None:
 async def test_reads_can_be_kept_apart_and_bring_all_the_same() -> None:
     apart_s = 0.01
 
-    async def script(server: ServerConnection) -> None:
-        for payload in TRADES[:4]:
-            await server.send(payload, text=True)
-            await (await server.ping())  # each frame in a read of its own, or later
-
-    async with loopback(script) as venue:
+    async with loopback(partial(one_by_one, payloads=TRADES[:4])) as venue:
         connection = await dial(Target(venue.url, coalesce_s=apart_s))
         reads: list[Read] = []
         while sum(len(each.frames) for each in reads) < 5:
@@ -240,12 +242,7 @@ async def test_what_comes_while_somebody_waits_can_be_taken_at_once_and_else_is_
             return True
         return False
 
-    async def script(server: ServerConnection) -> None:
-        for payload in TRADES:
-            await server.send(payload, text=True)
-            await (await server.ping())  # each frame in a read of its own, or later
-
-    async with loopback(script) as venue:
+    async with loopback(one_by_one) as venue:
         connection = await dial(Target(venue.url))
         before = await frames_of(connection, 1)
         connection.at_once = take
@@ -264,12 +261,7 @@ async def test_what_goes_wrong_with_what_is_taken_at_once_is_raised_where_it_is_
     def take(read: Read) -> bool:
         raise ZeroDivisionError(read.size)
 
-    async def script(server: ServerConnection) -> None:
-        for payload in TRADES:
-            await server.send(payload, text=True)
-            await (await server.ping())  # each frame in a read of its own, or later
-
-    async with loopback(script) as venue:
+    async with loopback(one_by_one) as venue:
         connection = await dial(Target(venue.url))
         connection.at_once = take
         with pytest.raises(ZeroDivisionError):
