@@ -39,7 +39,7 @@ from kfws.errors import (
     OutputError,
     ReaderTooSlow,
 )
-from kfws.protocol.events import Closed, Data, Event, Gap, Refused, Report
+from kfws.protocol.events import Beat, Closed, Data, Event, Gap, Refused, Report
 from kfws.protocol.sequence import gap_of
 from kfws.protocol.strict import judge_strictly
 
@@ -299,7 +299,7 @@ class Run:
         self._pass_on(events if self._lines is None else self._lines.fold(events), events)
 
     def _pass_on(self, events: list[Event], came: list[Event]) -> None:
-        messages = [each for each in events if type(each) is Data and not each.quiet]
+        messages = [each for each in events if type(each) is Data]
         # On the hot way a batch is nothing but messages that somebody asked for.
         is_plain = self._passes_all and len(messages) == len(events)
         chosen = events if is_plain else self._selection.choose(events)
@@ -320,7 +320,7 @@ class Run:
                 heard = [(each.feed, each.product) for each in messages]
                 self._heard_at |= dict.fromkeys(heard, self._last_at)
         elif self._plan.where is not None and not self._went_by:
-            self._went_by = any(type(each) is Data and not each.quiet for each in came)
+            self._went_by = any(type(each) is Data for each in came)
         if len(messages) < len(events):
             self._look_at(events)
         self._write(events, chosen, came)
@@ -670,7 +670,7 @@ class Run:
 
 def _goes_on(event: Event) -> bool:
     """Whether there is more to the stream than what was refused, and its end."""
-    return not isinstance(event, (Closed, Refused)) and not getattr(event, "quiet", False)
+    return not isinstance(event, (Beat, Closed, Refused)) and not getattr(event, "quiet", False)
 
 
 def _for_raw(events: list[Event], chosen: list[Event]) -> list[Event]:
@@ -678,4 +678,4 @@ def _for_raw(events: list[Event], chosen: list[Event]) -> list[Event]:
     if chosen is events:
         return events
     kept = {id(each) for each in chosen}
-    return [each for each in events if id(each) in kept or (type(each) is Data and each.quiet)]
+    return [each for each in events if id(each) in kept or type(each) is Beat]

@@ -20,6 +20,7 @@ from kfws.protocol import wire
 from kfws.protocol.auth import Credentials, signature
 from kfws.protocol.events import (
     BINARY,
+    Beat,
     BinaryFrame,
     Broken,
     Data,
@@ -418,10 +419,8 @@ class Session:
             seq = data.seq
             # The common case: this is the next message of its stream. No number is waited for
             # where seq is None or 0, so these are looked at below.
-            if (
-                not ((seq and seq == track.next) or track.is_free)
-                or data.event
-                or not (are_plain or wire.is_plain(payload))
+            if not ((seq and seq == track.next) or track.is_free) or not (
+                are_plain or wire.is_plain(payload)
             ):
                 events += self._judge(payload, received_ns)
                 continue
@@ -453,10 +452,6 @@ class Session:
 
     def _look(self, data: Data) -> list[Event]:
         """The message, if it is one that did not come before, behind what is to be said of it."""
-        if data.feed == "heartbeat":
-            self.beats = True
-            if data.quiet:
-                return [data]
         passes, events = self._sequences.look(data)
         if data.feed == "book":
             self._fold(data)
@@ -557,8 +552,8 @@ class Session:
         if isinstance(head, str):
             shown = wire.redact(payload) if self._secrets else payload
             return [Broken(payload=shown, received_ns=received_ns, reason=head)]
-        if head.event:
-            event = self._control(head.event, payload, received_ns)
+        if isinstance(head, wire.Control):
+            event = self._control(head, payload, received_ns)
             return [event, *self._take_verdicts()]
         return self._data(head, payload, received_ns)
 
@@ -573,13 +568,17 @@ class Session:
             reason = "no seq"
         if reason:
             return [Broken(payload=payload, received_ns=received_ns, reason=reason)]
+        if shape.feed == "heartbeat":
+            self.beats = True
+        if shape.quiet:
+            return [Beat(payload=payload, received_ns=received_ns)]
         data.payload, data.received_ns = payload, received_ns
-        data.feed, data.kind, data.quiet = shape.feed, shape.kind, shape.quiet
+        data.feed, data.kind = shape.feed, shape.kind
         data.venue_ms = data.venue_ms or data.timestamp
         return self._look(data)
 
-    def _control(self, event: str, payload: bytes, received_ns: int) -> Event:
-        fields = wire.read_control(payload)
+    def _control(self, control: wire.Control, payload: bytes, received_ns: int) -> Event:
+        event, fields = control
         payload = wire.redact(payload)
         text = fields.get("message")
         message = text if isinstance(text, str) else ""

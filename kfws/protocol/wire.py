@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import orjson
@@ -16,6 +16,7 @@ import orjson
 from kfws.protocol.events import LARGEST, BinaryFrame, Data
 
 __all__ = [
+    "Control",
     "are_plain",
     "challenge",
     "decode_typed",
@@ -76,8 +77,15 @@ def read_typed(payload: bytes) -> Data | None:
 _read_object = msgspec.json.Decoder(dict[str, Any], float_hook=float).decode
 
 
-def read_head(payload: bytes) -> Data | str:
-    """What ``read_typed`` gives, or in a few words what is wrong with the frame.
+class Control(NamedTuple):
+    """A message that is of no feed: what it is about, and all that it says."""
+
+    event: str
+    fields: dict[str, Any]
+
+
+def read_head(payload: bytes) -> Data | Control | str:
+    """What ``read_typed`` gives, a control message, or in a few words what is wrong with the frame.
 
     Slower than ``read_typed`` and more patient: a time of an odd type is no fault, since
     nothing depends on it.
@@ -107,8 +115,9 @@ def read_head(payload: bytes) -> Data | str:
     seq = fields.get("seq")
     if seq is not None and abs(seq) > LARGEST:
         return "seq is out of range"
+    if event := fields.get("event"):
+        return Control(event, fields)
     return Data(
-        event=fields.get("event") or "",
         feed=fields.get("feed") or "",
         product=fields.get("product_id"),
         seq=seq,
@@ -143,7 +152,7 @@ def _decode_below(payload: bytes, levels: int) -> None:
 
 
 def read_control(payload: bytes) -> dict[str, Any]:
-    """A control message as a dict; call it only on what ``read_head`` accepted."""
+    """All that a control message says; call it only on what ``read_head`` accepted."""
     return _read_object(payload)
 
 

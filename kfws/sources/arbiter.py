@@ -383,8 +383,6 @@ class Arbiter:
                     self.swallowed += 1
                 else:
                     self._number(leg, key, stream, event, now_ns, out)
-            elif event.quiet:
-                out.append(event)
             else:
                 self._lead(leg, event, out)
         return out

@@ -22,7 +22,15 @@ P = "PF_XBTUSD"
 
 
 def book(seq: int) -> Data:
-    return Data(b'{"seq":%d}' % seq, 0, "book", "delta", P, seq, None)
+    return Data(
+        payload=b'{"seq":%d}' % seq,
+        received_ns=0,
+        feed="book",
+        kind="delta",
+        product=P,
+        seq=seq,
+        venue_ms=None,
+    )
 
 
 def opened(number: int) -> list[Event]:
