@@ -148,6 +148,7 @@ class Run:
         self._lines = self._book_lines()
         self._loop = asyncio.get_running_loop()
         self._started_at = self._last_at = self._loop.time()
+        self._times_out = plan.timeout_s is not None
         self._went_by = False
         """Whether messages came since then of which ``--where`` took none."""
         self._at_work: asyncio.Task[None] | None = None
@@ -284,7 +285,10 @@ class Run:
     @property
     def has_room(self) -> bool:
         """Whether a batch can go out now."""
-        return not (self._is_over or any(outlet.is_full for _, outlet in self._outlets))
+        for _, outlet in self._outlets:
+            if outlet.is_full:
+                return False
+        return not self._is_over
 
     def take(self, events: list[Event]) -> None:
         """A batch in the same breath as it came, while the pump waits."""
@@ -313,12 +317,13 @@ class Run:
         if self._narrator.waits and self._ending is None and any(map(_goes_on, came)):
             self._go_on()
         if messages:
-            self._last_at = self._loop.time()
+            if self._times_out:
+                self._last_at = self._loop.time()
             self._went_by = False
             self._totals.passed_on(messages)
             if self._heard_at is not None:
                 heard = [(each.feed, each.product) for each in messages]
-                self._heard_at |= dict.fromkeys(heard, self._last_at)
+                self._heard_at |= dict.fromkeys(heard, self._loop.time())
         elif self._plan.where is not None and not self._went_by:
             self._went_by = any(type(each) is Data for each in came)
         if len(messages) < len(events):
@@ -403,9 +408,12 @@ class Run:
         self._narrator.tell(others)
 
     def _drop_those_gone(self) -> None:
-        gone = [pair for pair in self._outlets if pair[1].is_gone]
-        if not gone:
+        for _, outlet in self._outlets:
+            if outlet.is_gone:
+                break
+        else:
             return
+        gone = [pair for pair in self._outlets if pair[1].is_gone]
         self._outlets = [pair for pair in self._outlets if not pair[1].is_gone]
         for _, outlet in gone:
             outlet.close()

@@ -189,6 +189,9 @@ class Session:
         self.beats = False
         """Whether a heartbeat came on this connection."""
         self.key_worked = key_worked
+        self.has_answers = True
+        """Whether something came since this was unset that may make a request possible, or a
+        deadline nearer: all but the next messages of their streams."""
         self._credentials = credentials
         self._sequences = sequences or Sequences()
         self._resync = resync
@@ -546,6 +549,7 @@ class Session:
 
     def _judge(self, payload: bytes, received_ns: int) -> list[Event]:
         """The event of a frame that is not plain data of a known feed, and what follows from it."""
+        self.has_answers = True
         if isinstance(payload, BinaryFrame):
             return [Broken(payload=payload, received_ns=received_ns, reason=BINARY)]
         head = wire.read_head(payload)

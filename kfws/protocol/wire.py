@@ -38,6 +38,8 @@ on."""
 # Decoding goes down the stack one level per level of nesting, and who decodes a message later
 # may stand lower on it than we do. What is shorter cannot be nested so deeply.
 SHORT = 900
+# As a number: looked for as one byte in bytes, it raises and catches a TypeError before it is found.
+BACKSLASH = ord("\\")
 STACK_MARGIN = 100
 
 
@@ -46,7 +48,7 @@ def are_plain(frames: Sequence[bytes]) -> bool:
     joined = b"".join(frames)
     return (
         joined.isascii()
-        and b"\\" not in joined
+        and BACKSLASH not in joined
         and (len(joined) <= SHORT or max(map(len, frames)) <= SHORT)
         and BinaryFrame not in map(type, frames)
     )
@@ -57,7 +59,7 @@ def is_plain(payload: bytes) -> bool:
     key means more than it seems to, and not nested too deeply."""
     return (
         payload.isascii()
-        and b"\\" not in payload
+        and BACKSLASH not in payload
         and type(payload) is not BinaryFrame
         and not is_too_deep(payload)
     )

@@ -20,6 +20,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import (
     ConnectionClosed,
@@ -88,8 +89,7 @@ class Target(Route):
     """How long to wait after a read before the next: fewer wake-ups, later messages."""
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+class Read(msgspec.Struct, gc=False):
     """The frames that one socket read completed."""
 
     received_ns: int
@@ -180,10 +180,8 @@ class Connection(ClientConnection):
             read, self._frames = Read(self.read_ns, self._frames, size), []
             if not self._is_taken(read):
                 self._hold(read)
-            if not self._paused and (self._coalesce_s or self._held > self._turn_bytes):
-                turn_s = size / self.turn_rate if self._held > self._turn_bytes else 0.0
-                self.transport.pause_reading()
-                self._turn = self.loop.call_later(max(turn_s, self._coalesce_s), self._read_on)
+            if not self._paused and (self._coalesce_s or self._held):
+                self._take_turns(size)
 
     def _is_taken(self, read: Read) -> bool:
         """Whether somebody waited for it and took it."""
@@ -196,6 +194,13 @@ class Connection(ClientConnection):
             self._fault = exc
             self.wake()
             return True
+
+    def _take_turns(self, size: int) -> None:
+        """A moment for those who take, where they have much to take or want it so."""
+        turn_s = size / self.turn_rate if self._held > self._turn_bytes else 0.0
+        if turn_s or self._coalesce_s:
+            self.transport.pause_reading()
+            self._turn = self.loop.call_later(max(turn_s, self._coalesce_s), self._read_on)
 
     def _hold(self, read: Read) -> None:
         self._reads.append(read)
@@ -268,7 +273,7 @@ class Connection(ClientConnection):
         deflate = self._deflate
         inflate = None if deflate is None else _inflater(deflate)
         try:
-            while True:
+            while at < size:
                 kind, length, start = data[at], data[at + 1], at + 2
                 if length > 125:
                     if length != 126:

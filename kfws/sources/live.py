@@ -198,6 +198,7 @@ class Live:
         session, subscription = self._session, Subscription(feed, product)
         if session is not None and session.states.get(subscription) == "active":
             session.ask_again(subscription)
+            self._say()
 
     def subscribe(self, subscription: Subscription) -> None:
         """Wants one more: from now on where a connection stands, and on every later one."""
@@ -486,9 +487,11 @@ def _hand_over(
         return False
     if events := session.receive(read.frames, read.received_ns):
         taker.take(events)
-    pulse.beat()
-    if session.verdict is not None:
-        connection.wake()
+    if session.has_answers:
+        session.has_answers = False
+        pulse.beat()
+        if session.verdict is not None:
+            connection.wake()
     return True
 
 
