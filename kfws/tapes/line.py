@@ -8,6 +8,9 @@ back byte for byte, but for line breaks between its tokens, which are spaces on 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import orjson
@@ -25,6 +28,7 @@ __all__ = [
     "one_line",
     "read",
     "stamp",
+    "stamped",
     "write",
 ]
 
@@ -45,6 +49,7 @@ OWN = b'{"kfws":'
 _STAMP = re.compile(rb'([ \t]*)\{"received_ns":(\d{1,19})(,?)')
 _MOMENT = re.compile(rb'[ \t]*\{(?:"kfws":"[^"]*","at_ns"|"received_ns"):(\d{1,19})[,}]')
 _BREAKS = bytes.maketrans(b"\r\n", b"  ")
+_behind_its_brace = itemgetter(slice(1, None))
 
 
 class Frame(NamedTuple):
@@ -68,6 +73,25 @@ def stamp(payload: bytes, received_ns: int) -> bytes:
     before, _, after = payload.partition(b"{")
     comma = b"" if after.lstrip().startswith(b"}") else b","
     return b'%b{"received_ns":%d%b%b' % (before, received_ns, comma, after)
+
+
+def stamped(payloads: Sequence[bytes], moments: Sequence[int]) -> bytes:
+    """The lines of a batch, each stamped with its moment (ns), without line breaks inside."""
+    if not _are_usual(payloads):
+        both = zip(payloads, moments, strict=True)
+        return b"".join([one_line(stamp(payload, at_ns)) + b"\n" for payload, at_ns in both])
+    # All at once, and a number written once for what came in one read: a third of the cost.
+    begins = [b'{"received_ns":%d,%%b\n' % at_ns * len([*same]) for at_ns, same in groupby(moments)]
+    return b"".join(begins) % tuple(map(_behind_its_brace, payloads))
+
+
+def _are_usual(payloads: Sequence[bytes]) -> bool:
+    """Whether each begins with a brace and a key, and none has a line break."""
+    joined = b"".join(payloads)
+    if b"\n" in joined or b"\r" in joined:
+        return False
+    # Whatever sorts between these two begins like the first; # is the byte behind the quote.
+    return min(payloads, default=b"") >= b'{"' and max(payloads) < b"{#"
 
 
 def write(data: Data) -> bytes:
