@@ -38,7 +38,7 @@ on."""
 # Decoding goes down the stack one level per level of nesting, and who decodes a message later
 # may stand lower on it than we do. What is shorter cannot be nested so deeply.
 SHORT = 900
-# As a number: looked for as one byte in bytes, it raises and catches a TypeError before it is found.
+# As a number: a byte that is looked for as bytes costs a TypeError, raised and caught inside.
 BACKSLASH = ord("\\")
 STACK_MARGIN = 100
 

@@ -23,6 +23,7 @@ __all__ = [
     "MESSAGES_HERE",
     "OWN",
     "Frame",
+    "has_breaks",
     "is_begun",
     "moment_of",
     "one_line",
@@ -49,6 +50,8 @@ OWN = b'{"kfws":'
 _STAMP = re.compile(rb'([ \t]*)\{"received_ns":(\d{1,19})(,?)')
 _MOMENT = re.compile(rb'[ \t]*\{(?:"kfws":"[^"]*","at_ns"|"received_ns"):(\d{1,19})[,}]')
 _BREAKS = bytes.maketrans(b"\r\n", b"  ")
+# As numbers: a byte that is looked for as bytes costs a TypeError that is raised and caught inside.
+_LF, _CR = b"\n\r"
 _behind_its_brace = itemgetter(slice(1, None))
 
 
@@ -61,9 +64,12 @@ class Frame(NamedTuple):
 
 def one_line(payload: bytes) -> bytes:
     """The payload without line breaks: JSON allows them between tokens only, as it does spaces."""
-    if b"\n" in payload or b"\r" in payload:
-        return payload.translate(_BREAKS)
-    return payload
+    return payload.translate(_BREAKS) if has_breaks(payload) else payload
+
+
+def has_breaks(text: bytes) -> bool:
+    """Whether there is a line break in it."""
+    return _LF in text or _CR in text
 
 
 def stamp(payload: bytes, received_ns: int) -> bytes:
@@ -87,8 +93,7 @@ def stamped(payloads: Sequence[bytes], moments: Sequence[int]) -> bytes:
 
 def _are_usual(payloads: Sequence[bytes]) -> bool:
     """Whether each begins with a brace and a key, and none has a line break."""
-    joined = b"".join(payloads)
-    if b"\n" in joined or b"\r" in joined:
+    if has_breaks(b"".join(payloads)):
         return False
     # Whatever sorts between these two begins like the first; # is the byte behind the quote.
     return min(payloads, default=b"") >= b'{"' and max(payloads) < b"{#"
