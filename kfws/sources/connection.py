@@ -71,6 +71,12 @@ BUFFER_BYTES = 64 * 1000 * 1000
 # Who has so much to take is given a moment for it before more is read: else a socket that always
 # has something fills the buffer even where the reader of our output keeps up.
 TURN_BYTES = 1000 * 1000
+# Messages that come one by one faster than one is dealt with keep a core busy with waking up. After
+# so many small reads in a row, each so soon after the one before, a nap has the next bring several.
+CROWD = 4
+CROWDED_NS = 50_000
+SMALL_BYTES = 4096
+NAP_S = 50e-6
 # Addresses of one name that are tried in turn.
 MOST_HOSTS = 3
 
@@ -128,6 +134,7 @@ class Connection(ClientConnection):
         self.ended = False
         self.opened_ns = 0
         """When the venue's answer to the handshake came."""
+        self._crowd = 0
         self.read_ns = 0
         """When the last bytes came, on the wall's clock."""
         self.heard_at = self.loop.time()
@@ -161,7 +168,9 @@ class Connection(ClientConnection):
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
-        self.read_ns = time.time_ns()
+        now_ns = time.time_ns()
+        self._crowd = self._crowd + 1 if now_ns - self.read_ns < CROWDED_NS else 0
+        self.read_ns = now_ns
         self.heard_at = self.loop.time()
         self._may_have_more = len(data) >= TLS_RECORD
         if self._tail:
@@ -182,6 +191,10 @@ class Connection(ClientConnection):
                 self._hold(read)
             if not self._paused and (self._coalesce_s or self._held):
                 self._take_turns(size)
+        if self._crowd > CROWD:
+            self._crowd = 0
+            if len(data) < SMALL_BYTES:
+                time.sleep(NAP_S)  # shorter than what a timer of the loop can do
 
     def _is_taken(self, read: Read) -> bool:
         """Whether somebody waited for it and took it."""
