@@ -8,7 +8,7 @@ next connection gets a new one.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -166,7 +166,8 @@ class Session:
     ``wanted`` are the subscriptions, in the order in which they are asked for. ``sequences``
     outlives the connection. ``key_worked``: on an earlier connection of this run. ``resync``:
     whether a book with a gap is asked for anew. ``may_grow``: more may be wanted later, so no
-    refusal of feeds, products or the key ends the conversation.
+    refusal of feeds, products or the key ends the conversation. ``read``: ``wire.decode_typed``, or
+    one that remembers, where several sessions hear the same.
 
     ``verdict`` is set when the conversation cannot go on: the key was refused, the challenge
     stayed away, or nothing is left of what was wanted.
@@ -181,6 +182,7 @@ class Session:
         key_worked: bool = False,
         resync: bool = True,
         may_grow: bool = False,
+        read: Callable[[bytes], Data] = wire.decode_typed,
     ) -> None:
         if credentials is None and any(each.is_private for each in wanted):
             raise ValueError("private feeds need credentials")
@@ -192,6 +194,7 @@ class Session:
         self.has_answers = True
         """Whether something came since this was unset that may make a request possible, or a
         deadline nearer: all but the next messages of their streams."""
+        self._read = read
         self._credentials = credentials
         self._sequences = sequences or Sequences()
         self._resync = resync
@@ -407,7 +410,7 @@ class Session:
     def receive(self, frames: Sequence[bytes], received_ns: int) -> list[Event]:
         """One event per frame, in order. ``received_ns``: when the read that brought them began."""
         events: list[Event] = []
-        append, streams, read = events.append, self._streams, wire.decode_typed
+        append, streams, read = events.append, self._streams, self._read
         if self._secrets:
             frames = [self._without_secrets(each) for each in frames]
         are_plain = wire.are_plain(frames)
@@ -427,6 +430,8 @@ class Session:
             ):
                 events += self._judge(payload, received_ns)
                 continue
+            if data.payload:
+                data = replace(data)  # another connection's copy, see wire.remembering
             data.payload = payload
             data.received_ns = track.at_ns = received_ns
             if not data.venue_ms:

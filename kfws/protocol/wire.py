@@ -7,7 +7,8 @@ object; the rest is skipped, checked but not built.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -25,6 +26,7 @@ __all__ = [
     "read_head",
     "read_typed",
     "redact",
+    "remembering",
     "subscribe",
     "unsubscribe",
 ]
@@ -34,6 +36,16 @@ decode_typed = msgspec.json.Decoder(Data).decode
 """A message of a known feed in one pass, all but ``payload``, ``received_ns`` and ``kind``; raises
 msgspec.DecodeError at anything odd. What it says of a frame that is not plain is not to be relied
 on."""
+
+# What one connection brought and another one may bring soon.
+REMEMBERED = 512
+
+
+def remembering() -> Callable[[bytes], Data]:
+    """``decode_typed`` for several connections of the same feeds: of a copy nothing is read again.
+    It gives the very object that it gave before, to be copied by whom that one is not for."""
+    return lru_cache(REMEMBERED)(decode_typed)
+
 
 # Decoding goes down the stack one level per level of nesting, and who decodes a message later
 # may stand lower on it than we do. What is shorter cannot be nested so deeply.

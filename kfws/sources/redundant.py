@@ -16,8 +16,10 @@ from typing import Protocol
 from kfws.errors import KfwsError
 from kfws.protocol.auth import Credentials
 from kfws.protocol.events import Closed, Event, Gap, Notice, Tick
+from kfws.protocol.feeds import FEEDS
 from kfws.protocol.sequence import Sequences
 from kfws.protocol.session import Subscription
+from kfws.protocol.wire import decode_typed, remembering
 from kfws.sources.arbiter import Arbiter
 from kfws.sources.backoff import DialPace
 from kfws.sources.connection import Target
@@ -309,6 +311,9 @@ def open_source(
     ``wanted`` is looked at anew for each connection that is renewed, so it may change.
     """
     pace, numbers, standing = DialPace(), itertools.count(1), Standing()
+    # Copies of what has no number are matched by all that they say: to remember it costs no more.
+    is_numbered = all(each.feed in FEEDS and FEEDS[each.feed].numbered for each in wanted)
+    read = decode_typed if redundancy == 1 or is_numbered else remembering()
 
     def live(*, resync: bool, snapshots_pass: bool) -> Live:
         return Live(
@@ -323,6 +328,7 @@ def open_source(
             pace=pace,
             numbers=numbers,
             standing=standing,
+            read=read,
         )
 
     if redundancy == 1:
