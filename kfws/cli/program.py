@@ -6,18 +6,15 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 from typer.core import TyperCommand
 
 from kfws.cli.commands import COMMANDS, GROUPS
+from kfws.cli.env import ASKED, Env
 from kfws.cli.pages import Group
-from kfws.cli.tab import ASKED
 from kfws.errors import UsageError
-
-if TYPE_CHECKING:
-    from kfws.cli.env import Env
 
 __all__ = ["Program"]
 
