@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from inspect import get_annotations
 from itertools import takewhile
 from typing import Any
 
@@ -82,6 +83,8 @@ def _imported(name: str) -> Any:
         return typer.main.get_group(found)
     from kfws.cli.settings import Command
 
+    # Typer reads them four times over, and from text each time.
+    found.__annotations__ = get_annotations(found, eval_str=True)
     alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
     alone.command(name, cls=Command)(found)
     return typer.main.get_command(alone)
