@@ -47,7 +47,7 @@ URLS = {
     VenueName.sim: "",
 }
 
-RENEWED_AFTER = "12h"
+RENEWED_AFTER_S = 12 * 3600.0
 LEAST_BUFFER = 64_000
 COLUMNS_SHOWN = 12
 
@@ -570,7 +570,8 @@ def _sync(typed: str) -> float | None:
         raise UsageError(f"--sync: {exc.message}", hint="e.g. 1s, always or never") from exc
 
 
-_SYNCS = {"always": 0.0, "never": None}
+# With the usual one, which then takes no pattern to read it.
+_SYNCS = {"1s": 1.0, "always": 0.0, "never": None}
 
 
 def _keep(typed: Typed) -> tuple[float | None, int | None]:
@@ -801,7 +802,7 @@ def _renew_s(typed: Typed) -> float:
         raise UsageError(
             "--renew replaces one of several connections", hint="add --redundancy 2, or 3"
         )
-    return duration_s(typed.renew or RENEWED_AFTER)
+    return RENEWED_AFTER_S if typed.renew is None else duration_s(typed.renew)
 
 
 def _buffer_bytes(typed: str) -> int:
