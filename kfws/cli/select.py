@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kfws.cli.where import Expression, entries
 from kfws.protocol.events import Data, Event
 from kfws.protocol.feeds import PRIVATE
 from kfws.protocol.products import is_glob, is_well_formed, match
+
+if TYPE_CHECKING:
+    from kfws.cli.where import Expression
 
 __all__ = ["Selection"]
 
@@ -71,6 +73,8 @@ class Selection:
 
     def _concerns(self, event: Data) -> bool:
         """Whether the message is about a product that was named, or about none at all."""
+        from kfws.cli.where import entries
+
         message = event.message
         listed = [(entry, self._names_ours(entry)) for entry in entries(message)]
         if event.feed in _ORDERS:

@@ -22,7 +22,6 @@ from collections.abc import (
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from kfws.cli.booklines import BookLines
 from kfws.cli.choices import Format
 from kfws.cli.narrator import Narrator
 from kfws.cli.outlet import Drawn, FileOutlet, Outlet
@@ -44,6 +43,7 @@ from kfws.protocol.sequence import gap_of
 from kfws.protocol.strict import judge_strictly
 
 if TYPE_CHECKING:
+    from kfws.cli.booklines import BookLines
     from kfws.sources.live import Taker
 
 __all__ = ["Run"]
@@ -175,6 +175,8 @@ class Run:
             return None
         stream = plan.jetstream
         from_now = stream.source is not None and stream.since_s is None and stream.from_seq is None
+        from kfws.cli.booklines import BookLines
+
         return BookLines(plan.look, is_catching_up=from_now)
 
     @property

@@ -211,13 +211,11 @@ def _request(event: str, feed: str, product: str | None, signature: Signature | 
 # The venue may echo key and challenges in acknowledgements of private feeds. Their JSON
 # strings hold no escapes but the odd \/ or \u002b, which the pattern steps over. A closing
 # quote is not asked for: a torn frame ends in the middle of one.
-_SECRET = re.compile(
-    rb'("(?:api_key|original_challenge|signed_challenge)"\s*:\s*")((?:[^"\\]|\\.)*)', re.DOTALL
-)
+_SECRET = rb'("(?:api_key|original_challenge|signed_challenge)"\s*:\s*")((?s:[^"\\]|\\.)*)'
 
 
 def redact(payload: bytes) -> bytes:
     """The payload with echoed keys, challenges and signatures overwritten by ``*``, as long."""
     if b"challenge" not in payload and b"api_key" not in payload:
         return payload
-    return _SECRET.sub(lambda found: found[1] + b"*" * len(found[2]), payload)
+    return re.sub(_SECRET, lambda found: found[1] + b"*" * len(found[2]), payload)

@@ -48,7 +48,7 @@ OWN = b'{"kfws":'
 
 # 19 digits reach to the year 2286; more is no moment in nanoseconds.
 _STAMP = re.compile(rb'([ \t]*)\{"received_ns":(\d{1,19})(,?)')
-_MOMENT = re.compile(rb'[ \t]*\{(?:"kfws":"[^"]*","at_ns"|"received_ns"):(\d{1,19})[,}]')
+_MOMENT = rb'[ \t]*\{(?:"kfws":"[^"]*","at_ns"|"received_ns"):(\d{1,19})[,}]'
 _BREAKS = bytes.maketrans(b"\r\n", b"  ")
 # As numbers: a byte that is looked for as bytes costs a TypeError that is raised and caught inside.
 _LF, _CR = b"\n\r"
@@ -122,7 +122,7 @@ def read(line: bytes) -> Frame | dict[str, Any]:
 
 def moment_of(line: bytes) -> int | None:
     """When a line came, in nanoseconds; None of what is no line of a tape."""
-    found = _MOMENT.match(line)
+    found = re.match(_MOMENT, line)
     return None if found is None else int(found[1])
 
 
