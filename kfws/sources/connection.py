@@ -15,8 +15,9 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from functools import partial
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -81,8 +82,7 @@ NAP_S = 50e-6
 MOST_HOSTS = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Target(Route):
+class Target(Route, frozen=True):
     """Where to dial, and how."""
 
     compression: bool = False
@@ -613,6 +613,8 @@ async def _hosts(target: Target) -> Sequence[str | None]:
     if target.proxy is not None or isinstance(loop, asyncio.BaseEventLoop):
         return [None]
     parts = urlsplit(target.url)
+    with suppress(ValueError):
+        return [str(ip_address(parts.hostname or ""))]  # nothing to look up
     look_up = partial(socket.getaddrinfo, parts.hostname, parts.port, type=socket.SOCK_STREAM)
     async with asyncio.timeout(target.open_timeout_s):
         found = await loop.run_in_executor(None, look_up)
