@@ -38,7 +38,7 @@ msgspec.DecodeError at anything odd. What it says of a frame that is not plain i
 on."""
 
 # What one connection brought and another one may bring soon.
-REMEMBERED = 512
+REMEMBERED = 4096
 
 
 def remembering() -> Callable[[bytes], Data]:

@@ -55,7 +55,7 @@ CLAIM_NS = 60_000_000_000
 # Messages of a stream that a connection may be ahead of what is passed on, or behind it: so many
 # are remembered, that a takeover gives none of them again.
 AHEAD = 256
-BEHIND = 1024
+BEHIND = 4096
 # And for connections that come later.
 RECENT = 32
 # So many messages are held back for one that is missing; then it is missing.
@@ -276,8 +276,9 @@ class _Led:
     def _trim(self) -> None:
         """Forgets what no connection owes any more, but for what came last."""
         owed = [each.owes_from for leg, each in self.sides.items() if leg != self.leader]
-        first = min([*owed, self.given - self._recent])
-        for _ in range(max(first, self.given - BEHIND) - self._first):
+        first = max(min([*owed, self.given - self._recent]), self.given - BEHIND)
+        since_ns = self._moments[-1] - CLAIM_NS
+        while self._first < first or self._moments[0] < since_ns:
             mark = self._marks.popleft()
             self._moments.popleft()
             if self._places[mark] == self._first:
