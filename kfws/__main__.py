@@ -28,10 +28,10 @@ def main() -> None:
 
 def _is_tab() -> bool:
     """Whether a shell asked what TAB offers, and was told."""
-    from kfws.cli.env import Env
+    from kfws.cli.env import ASKED, Env
 
     env = Env.of_process()
-    if "_KFWS_COMPLETE" not in env.environ:
+    if ASKED not in env.environ:
         return False
     from kfws.cli.tab import answer
 

@@ -28,6 +28,7 @@ from kfws.protocol import wire
 from kfws.protocol.auth import Credentials, Nonces, as_shown, is_loopback, sign_challenge
 from kfws.protocol.book import Book
 from kfws.protocol.events import (
+    Beat,
     Broken,
     Closed,
     Data,
@@ -573,7 +574,7 @@ class FuturesWSClient:
             self._ready.set()
 
     async def _pass_on(self, event: Event) -> None:
-        if isinstance(event, Tick) or getattr(event, "quiet", False):
+        if isinstance(event, (Beat, Tick)) or getattr(event, "quiet", False):
             return
         self._note(event)
         if not self._taken.is_set():

@@ -30,7 +30,7 @@ Examples:
 """
 _STATUSES = "".join(f"\n{each.value:<3} {each.meaning}" for each in ExitStatus)
 
-_NO_NUMBER = re.compile(r"is not a valid int(?:eger)?(?: range)?$")
+_NO_NUMBER = r"is not a valid int(?:eger)?(?: range)?$"
 """The parser's words for it."""
 
 app = typer.Typer(
@@ -162,7 +162,7 @@ def _usage_error(exc: Any, args: list[str]) -> KfwsError | None:
         message = f"no such option: {exc.option_name}{similar(exc.option_name, known)}"
     else:
         message = str(exc.format_message()).replace("\n", " ").rstrip(".")
-        message = _NO_NUMBER.sub("is no whole number", message)
+        message = re.sub(_NO_NUMBER, "is no whole number", message)
     return UsageError(message[:1].lower() + message[1:], hint=f"see `{command} --help`")
 
 

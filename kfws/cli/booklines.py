@@ -76,7 +76,15 @@ def _line(product: str, seen: Visible, at_ns: int) -> Data:
         f'"spread":{spread},"mid":{mid},"stale":{"true" if seen.stale else "false"}}}'
     )
     payload = b'{"product_id":%b,%b' % (_quoted(product), text.encode())
-    return Data(payload, at_ns, "book", "snapshot", product, book.seq, book.venue_ms)
+    return Data(
+        payload=payload,
+        received_ns=at_ns,
+        feed="book",
+        kind="snapshot",
+        product=product,
+        seq=book.seq,
+        venue_ms=book.venue_ms,
+    )
 
 
 def _levels(levels: Sequence[Level]) -> str:

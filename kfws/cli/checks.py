@@ -32,7 +32,7 @@ from kfws.sources.failures import (
     tls_context,
     without_password,
 )
-from kfws.sources.live import HEARTBEAT, Live
+from kfws.sources.live import Live
 
 __all__ = ["PRIVATE_FEED", "Check", "Checklist", "check_key", "check_rest", "check_venue"]
 
@@ -275,7 +275,7 @@ def _ms_since(began: float) -> float:
 
 
 async def _first_beat(connection: Connection) -> Data:
-    session = Session([HEARTBEAT])
+    session = Session([Subscription("heartbeat")])
     while not connection.ended:
         for request in session.outgoing(time.monotonic_ns()):
             connection.say(request)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from kfws.protocol.auth import Credentials
 
 __all__ = [
+    "ASKED",
     "ATOMIC_BYTES",
     "NO_KEY",
     "Env",
@@ -36,6 +37,9 @@ __all__ = [
     "opened_anew",
     "unwritable",
 ]
+
+ASKED = "_KFWS_COMPLETE"
+"""The variable in which a shell asks what TAB offers."""
 
 # More than a person reads; what a standing stderr would hold back is bounded by it.
 LINES_KEPT = 1000
@@ -126,11 +130,12 @@ class LineWriter:
             self._begun = self._begun[os.write(fd, self._begun[:ATOMIC_BYTES]) :]
 
 
-@dataclass(slots=True)
+# Each start pays for what a dataclass is given; and what an Env holds is not for a repr.
+@dataclass(slots=True, eq=False, repr=False, match_args=False)
 class Env:
     """What one run of the program sees of the world around it."""
 
-    environ: Mapping[str, str] = field(repr=False)
+    environ: Mapping[str, str]
     stdout: int = 1
     stderr: LineWriter = field(default_factory=lambda: LineWriter(2))
     stdout_is_terminal: bool = False
@@ -144,9 +149,9 @@ class Env:
     """Where lists are kept; None: where the system has it."""
     config_folder: Path | None = None
     """Where keys are kept; None: where the system has it."""
-    args: Sequence[str] = field(default=(), repr=False)
+    args: Sequence[str] = ()
     """What was typed behind the program's name."""
-    settings: Mapping[str, Setting] = field(default_factory=dict, repr=False)
+    settings: Mapping[str, Setting] = field(default_factory=dict)
     """What stands in for options that were not typed."""
     patience_s: float = 60.0
     """How long a command that prints a key may take; who unlocks a store types a passphrase."""

@@ -172,12 +172,12 @@ class DescriptorOutlet:
 
     def _write(self, data: bytes | bytearray) -> int:
         """Writes what goes now; how many bytes went. A fault of the disk is kept, not raised."""
-        view = memoryview(data)
         written = 0
         try:
-            written = self._write_some(view)
+            written = self._write_some(data)
             while written < len(data):
-                written += self._write_some(view[written:])
+                with memoryview(data)[written:] as rest:
+                    written += self._write_some(rest)
         except BlockingIOError:
             pass
         except (BrokenPipeError, ConnectionResetError):
@@ -188,11 +188,9 @@ class DescriptorOutlet:
             else:
                 self._fault = unwritable(exc, self.name, hint="write elsewhere with -o")
                 written -= self._cut_back(data, written)
-        finally:
-            view.release()
         return written
 
-    def _write_some(self, data: memoryview) -> int:
+    def _write_some(self, data: bytes | bytearray | memoryview) -> int:
         if self._kind == "polled":
             # Not ours to make non-blocking: others may hold the same description.
             if not is_writable(self._fd):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence, Set
 from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import SplitResult, urlsplit
 
 import msgspec
@@ -16,15 +16,16 @@ from msgspec.structs import replace
 from kfws.cli.choices import Color, Format, LoopName, OnDiskFull, OnFull, VenueName
 from kfws.cli.jetstream import JetStream, TypedJetStream, check_jetstream
 from kfws.cli.quantities import address, duration_s, size_bytes, time_or_size
-from kfws.cli.where import Expression, parse
 from kfws.errors import UsageError
-from kfws.products_cache import Products, tick_size
 from kfws.protocol.auth import as_shown, is_loopback
 from kfws.protocol.feeds import FEEDS, nearest, spelled
 from kfws.protocol.products import is_glob, is_well_formed, match, spelling
 from kfws.sinks.columns import BOARD, csv_columns, named, table_columns
-from kfws.tapes.names import Template
 from kfws.tapes.subjects import Address, is_jetstream
+
+if TYPE_CHECKING:
+    from kfws.cli.where import Expression
+    from kfws.products_cache import Products
 
 __all__ = [
     "Look",
@@ -46,7 +47,7 @@ URLS = {
     VenueName.sim: "",
 }
 
-RENEWED_AFTER = "12h"
+RENEWED_AFTER_S = 12 * 3600.0
 LEAST_BUFFER = 64_000
 COLUMNS_SHOWN = 12
 
@@ -279,8 +280,8 @@ def make_plan(typed: Typed, *, stdout_is_terminal: bool, read_text: Callable[[st
         utc=typed.utc,
         color=typed.color,
         snapshots=typed.snapshots,
-        where=parse(typed.where) if typed.where is not None else None,
-        until=parse(typed.until) if typed.until is not None else None,
+        where=_expression(typed.where),
+        until=_expression(typed.until),
         count=_count(typed.count),
         duration_s=duration_s(typed.duration) if typed.duration is not None else None,
         timeout_s=duration_s(typed.timeout) if typed.timeout is not None else None,
@@ -446,6 +447,8 @@ def size_steps(plan: Plan, products: Products | None) -> Plan:
     look = plan.look
     if look is None or look.group is None:
         return plan
+    from kfws.products_cache import tick_size
+
     listed = {product.id: tick_size(product) for product, _ in products.rows} if products else {}
     steps = {}
     for name in plan.products:
@@ -541,6 +544,8 @@ def _file(path: str, *, rotates: bool) -> Output:
             f"-o {path}: no stream is written as Parquet",
             hint="record to NAME.ndjson.zst, then `kfws convert`",
         )
+    from kfws.tapes.names import Template
+
     template = Template.of(path, rotates=rotates)
     return Output(template.text, _FORMATS.get(ending, Format.ndjson), compression)
 
@@ -565,7 +570,8 @@ def _sync(typed: str) -> float | None:
         raise UsageError(f"--sync: {exc.message}", hint="e.g. 1s, always or never") from exc
 
 
-_SYNCS = {"always": 0.0, "never": None}
+# With the usual one, which then takes no pattern to read it.
+_SYNCS = {"1s": 1.0, "always": 0.0, "never": None}
 
 
 def _keep(typed: Typed) -> tuple[float | None, int | None]:
@@ -665,14 +671,25 @@ def _has_odd_ending(path: str) -> bool:
 _OF_LINES = frozenset({".ndjson", ".jsonl", ".log", ".txt"})
 
 
+def _expression(typed: str | None) -> Expression | None:
+    if typed is None:
+        return None
+    from kfws.cli.where import parse
+
+    return parse(typed)
+
+
 def _all_odd_keys(typed: Typed, feeds: Sequence[str], ours: Set[str]) -> tuple[str, ...]:
     found = []
     for option, text in (("--where", typed.where), ("--until", typed.until)):
-        found += _odd_keys(option, _COMPARED.findall(text or ""), feeds, ours)
-    return (*found, *_odd_keys("--fields", (typed.fields or "").split(","), feeds, ours))
+        if text is not None:
+            found += _odd_keys(option, re.findall(_COMPARED, text), feeds, ours)
+    if typed.fields is not None:
+        found += _odd_keys("--fields", typed.fields.split(","), feeds, ours)
+    return tuple(found)
 
 
-_COMPARED = re.compile(r"([A-Za-z_][\w.]*)\s*[=!<>]")
+_COMPARED = r"([A-Za-z_][\w.]*)\s*[=!<>]"
 
 
 def _odd_keys(option: str, names: Sequence[str], feeds: Sequence[str], ours: Set[str]) -> list[str]:
@@ -785,7 +802,7 @@ def _renew_s(typed: Typed) -> float:
         raise UsageError(
             "--renew replaces one of several connections", hint="add --redundancy 2, or 3"
         )
-    return duration_s(typed.renew or RENEWED_AFTER)
+    return RENEWED_AFTER_S if typed.renew is None else duration_s(typed.renew)
 
 
 def _buffer_bytes(typed: str) -> int:

@@ -9,15 +9,18 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from kfws import products_cache
 from kfws.cli.choices import VenueName
 from kfws.cli.env import Env
 from kfws.cli.plan import rest_base
 from kfws.cli.quantities import age
 from kfws.cli.talk import Level, Talk
 from kfws.errors import KfwsError, Unreachable
-from kfws.products_cache import Products, kept_at
+from kfws.products_ids import kept_at
+
+if TYPE_CHECKING:
+    from kfws.products_cache import Products
 
 __all__ = ["ProductsList", "open_list"]
 
@@ -76,8 +79,10 @@ class ProductsList:
     def at_hand(self) -> Products | None:
         """The list without asking the venue, however old it is; None where there is none."""
         if not self._has_looked and self._path is not None:
+            from kfws.products_cache import kept
+
             try:
-                self._at_hand = products_cache.kept(self._path)
+                self._at_hand = kept(self._path)
             except ValueError:
                 what = f"the products list kept in {self._path} is damaged, so it is not used"
                 self._talk.say("warning", "kept-list", what)
@@ -109,9 +114,11 @@ class ProductsList:
         return found
 
     async def _fetched(self, timeout_s: float) -> Products:
+        from kfws.products_cache import parse
+
         body = await self._fetch(timeout_s)
         try:
-            return products_cache.parse(body, time.time_ns())
+            return parse(body, time.time_ns())
         except ValueError as exc:
             raise Unreachable(
                 "what was answered is no products list", hint="look at --rest-url"
@@ -120,8 +127,10 @@ class ProductsList:
     def _keep(self, products: Products) -> None:
         if self._path is None:
             return
+        from kfws.products_cache import keep
+
         try:
-            products_cache.keep(products, self._path)
+            keep(products, self._path)
         except OSError as exc:
             what = f"the products list cannot be kept in {self._path}: {exc.strerror}"
             self._talk.say("info", "kept-list", what)

@@ -5,19 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from inspect import get_annotations
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 from typer.core import TyperCommand
 
 from kfws.cli.commands import COMMANDS, GROUPS
+from kfws.cli.env import ASKED, Env
 from kfws.cli.pages import Group
-from kfws.cli.tab import ASKED
 from kfws.errors import UsageError
-
-if TYPE_CHECKING:
-    from kfws.cli.env import Env
 
 __all__ = ["Program"]
 
@@ -85,6 +83,8 @@ def _imported(name: str) -> Any:
         return typer.main.get_group(found)
     from kfws.cli.settings import Command
 
+    # Typer reads them four times over, and from text each time.
+    found.__annotations__ = get_annotations(found, eval_str=True)
     alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
     alone.command(name, cls=Command)(found)
     return typer.main.get_command(alone)

@@ -26,13 +26,13 @@ _POWERS = {"": 0.0, "k": 1.0, "m": 2.0, "g": 3.0, "t": 4.0}
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
-_HOST = re.compile(r"[\w.-]*|\[[0-9A-Fa-f:.]+\]", re.ASCII)
+_HOST = r"(?a:[\w.-]*|\[[0-9A-Fa-f:.]+\])"
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
-_FRACTION = re.compile(r"[.,]([0-9]+)")
+_FRACTION = r"[.,]([0-9]+)"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_PART = re.compile(rf"({_NUMBER})(ms|s|m|h|d)")
-_DURATION = re.compile(rf"(?:{_NUMBER}(?:ms|s|m|h|d))+")
-_SIZE = re.compile(rf"({_NUMBER})([kmgt]?)(i?)b?", re.IGNORECASE)
+_PART = rf"({_NUMBER})(ms|s|m|h|d)"
+_DURATION = rf"(?:{_NUMBER}(?:ms|s|m|h|d))+"
+_SIZE = rf"(?i:({_NUMBER})([kmgt]?)(i?)b?)"
 
 
 def duration_s(typed: str) -> float:
@@ -40,9 +40,9 @@ def duration_s(typed: str) -> float:
     text = typed.strip()
     if re.fullmatch(_NUMBER, text):
         text += "s"
-    if not _DURATION.fullmatch(text):
+    if not re.fullmatch(_DURATION, text):
         _refuse(typed, "a duration", "30s, 250ms, 5m, 1h, 2d or 1m30s")
-    seconds = sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(text))
+    seconds = sum(float(number) * _SECONDS[unit] for number, unit in re.findall(_PART, text))
     if not 0 < seconds < math.inf:
         _refuse(typed, "a duration above zero", "30s, 250ms, 5m, 1h, 2d or 1m30s")
     return seconds
@@ -85,10 +85,10 @@ def _iso_ns(text: str) -> int:
 
 def _without_fraction(text: str) -> tuple[str, int]:
     """A time in whole seconds, and the rest in nanoseconds: datetime knows microseconds only."""
-    found = _FRACTION.search(text)
+    found = re.search(_FRACTION, text)
     if found is None:
         return text, 0
-    return _FRACTION.sub(".0", text, count=1), int(found[1][:9].ljust(9, "0"))
+    return re.sub(_FRACTION, ".0", text, count=1), int(found[1][:9].ljust(9, "0"))
 
 
 def _epoch_ns(moment: datetime) -> int:
@@ -109,7 +109,7 @@ def moment_of_tape_ns(typed: str, start_ns: int) -> int:
     text = typed.strip()
     if text.isdecimal() and len(text) in (10, 13, 16, 19):
         return int(text.ljust(19, "0"))
-    if re.fullmatch(_NUMBER, text) or _DURATION.fullmatch(text):
+    if re.fullmatch(_NUMBER, text) or re.fullmatch(_DURATION, text):
         offset_s = 0.0 if re.fullmatch(r"0+(ms|s|m|h|d)?", text) else duration_s(text)
         return start_ns + round(offset_s * 1e9)
     start = datetime.fromtimestamp(start_ns // 10**9, UTC)
@@ -141,7 +141,7 @@ def address(typed: str) -> tuple[str, int]:
     """Host and port of ``HOST:PORT``, ``[::1]:PORT``, ``:PORT`` or ``PORT``; without a host it is
     this machine alone. Else UsageError."""
     host, _, port = typed.strip().rpartition(":")
-    if not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535 or not _HOST.fullmatch(host):
+    if not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535 or not re.fullmatch(_HOST, host):
         _refuse(typed, "an address to listen at", "127.0.0.1:9464 or 9464")
     return host.strip("[]") or "127.0.0.1", int(port)
 
@@ -151,7 +151,7 @@ def size_bytes(typed: str) -> int:
 
     At least one byte, else UsageError.
     """
-    found = _SIZE.fullmatch(typed.strip())
+    found = re.fullmatch(_SIZE, typed.strip())
     if found is None or (found[3] and not found[2]):
         _refuse(typed, "a size", "64MB, 512k or 1GiB")
     thousand = 1024.0 if found[3] else 1000.0
@@ -178,9 +178,9 @@ def time_or_size(typed: str) -> tuple[float | None, int | None]:
     size: int | None = None
     for part in typed.split(","):
         text = part.strip()
-        if _DURATION.fullmatch(text) and seconds is None:
+        if re.fullmatch(_DURATION, text) and seconds is None:
             seconds = duration_s(text)
-        elif not re.fullmatch(_NUMBER, text) and _SIZE.fullmatch(text) and size is None:
+        elif not re.fullmatch(_NUMBER, text) and re.fullmatch(_SIZE, text) and size is None:
             size = size_bytes(text)
         else:
             _refuse(typed, "a time, a size or one of each", "1h, 256MB or 1h,256MB")

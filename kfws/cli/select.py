@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kfws.cli.where import Expression, entries
 from kfws.protocol.events import Data, Event
 from kfws.protocol.feeds import PRIVATE
 from kfws.protocol.products import is_glob, is_well_formed, match
+
+if TYPE_CHECKING:
+    from kfws.cli.where import Expression
 
 __all__ = ["Selection"]
 
@@ -57,16 +59,11 @@ class Selection:
     def choose(self, events: list[Event]) -> list[Event]:
         """The events without the messages that do not pass; the same list where all do for sure."""
         if self.trivial:
-            # On the hot way: a list of what is left out costs half of what `any` does.
-            quiet = [event for event in events if type(event) is Data and event.quiet]
-            if not quiet:
-                return events
+            return events
         return [event for event in events if type(event) is not Data or self.passes(event)]
 
     def passes(self, event: Data) -> bool:
         """Whether the message is passed on."""
-        if event.quiet:
-            return False
         # Before all else, since orders of a snapshot that is left out are to be known as well.
         if self._filters and event.feed in _PRIVATE and not self._concerns(event):
             return False
@@ -76,6 +73,8 @@ class Selection:
 
     def _concerns(self, event: Data) -> bool:
         """Whether the message is about a product that was named, or about none at all."""
+        from kfws.cli.where import entries
+
         message = event.message
         listed = [(entry, self._names_ours(entry)) for entry in entries(message)]
         if event.feed in _ORDERS:

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from typer import _completion_shared as of_typer
 
-from kfws.cli.tab import ASKED, LINE, line
+from kfws.cli.env import ASKED, Env
+from kfws.cli.tab import LINE, line
 from kfws.errors import OutputError, UsageError
-
-if TYPE_CHECKING:
-    from kfws.cli.env import Env
 
 __all__ = ["SCRIPTS", "answer", "install_here", "learn_other_shells", "print_script"]
 

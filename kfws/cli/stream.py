@@ -22,7 +22,6 @@ from collections.abc import (
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from kfws.cli.booklines import BookLines
 from kfws.cli.choices import Format
 from kfws.cli.narrator import Narrator
 from kfws.cli.outlet import Drawn, FileOutlet, Outlet
@@ -39,11 +38,12 @@ from kfws.errors import (
     OutputError,
     ReaderTooSlow,
 )
-from kfws.protocol.events import Closed, Data, Event, Gap, Refused, Report
+from kfws.protocol.events import Beat, Closed, Data, Event, Gap, Refused, Report
 from kfws.protocol.sequence import gap_of
 from kfws.protocol.strict import judge_strictly
 
 if TYPE_CHECKING:
+    from kfws.cli.booklines import BookLines
     from kfws.sources.live import Taker
 
 __all__ = ["Run"]
@@ -148,6 +148,7 @@ class Run:
         self._lines = self._book_lines()
         self._loop = asyncio.get_running_loop()
         self._started_at = self._last_at = self._loop.time()
+        self._times_out = plan.timeout_s is not None
         self._went_by = False
         """Whether messages came since then of which ``--where`` took none."""
         self._at_work: asyncio.Task[None] | None = None
@@ -174,6 +175,8 @@ class Run:
             return None
         stream = plan.jetstream
         from_now = stream.source is not None and stream.since_s is None and stream.from_seq is None
+        from kfws.cli.booklines import BookLines
+
         return BookLines(plan.look, is_catching_up=from_now)
 
     @property
@@ -284,7 +287,10 @@ class Run:
     @property
     def has_room(self) -> bool:
         """Whether a batch can go out now."""
-        return not (self._is_over or any(outlet.is_full for _, outlet in self._outlets))
+        for _, outlet in self._outlets:
+            if outlet.is_full:
+                return False
+        return not self._is_over
 
     def take(self, events: list[Event]) -> None:
         """A batch in the same breath as it came, while the pump waits."""
@@ -299,7 +305,7 @@ class Run:
         self._pass_on(events if self._lines is None else self._lines.fold(events), events)
 
     def _pass_on(self, events: list[Event], came: list[Event]) -> None:
-        messages = [each for each in events if type(each) is Data and not each.quiet]
+        messages = [each for each in events if type(each) is Data]
         # On the hot way a batch is nothing but messages that somebody asked for.
         is_plain = self._passes_all and len(messages) == len(events)
         chosen = events if is_plain else self._selection.choose(events)
@@ -313,14 +319,15 @@ class Run:
         if self._narrator.waits and self._ending is None and any(map(_goes_on, came)):
             self._go_on()
         if messages:
-            self._last_at = self._loop.time()
+            if self._times_out:
+                self._last_at = self._loop.time()
             self._went_by = False
             self._totals.passed_on(messages)
             if self._heard_at is not None:
                 heard = [(each.feed, each.product) for each in messages]
-                self._heard_at |= dict.fromkeys(heard, self._last_at)
+                self._heard_at |= dict.fromkeys(heard, self._loop.time())
         elif self._plan.where is not None and not self._went_by:
-            self._went_by = any(type(each) is Data and not each.quiet for each in came)
+            self._went_by = any(type(each) is Data for each in came)
         if len(messages) < len(events):
             self._look_at(events)
         self._write(events, chosen, came)
@@ -403,9 +410,12 @@ class Run:
         self._narrator.tell(others)
 
     def _drop_those_gone(self) -> None:
-        gone = [pair for pair in self._outlets if pair[1].is_gone]
-        if not gone:
+        for _, outlet in self._outlets:
+            if outlet.is_gone:
+                break
+        else:
             return
+        gone = [pair for pair in self._outlets if pair[1].is_gone]
         self._outlets = [pair for pair in self._outlets if not pair[1].is_gone]
         for _, outlet in gone:
             outlet.close()
@@ -670,7 +680,7 @@ class Run:
 
 def _goes_on(event: Event) -> bool:
     """Whether there is more to the stream than what was refused, and its end."""
-    return not isinstance(event, (Closed, Refused)) and not getattr(event, "quiet", False)
+    return not isinstance(event, (Beat, Closed, Refused)) and not getattr(event, "quiet", False)
 
 
 def _for_raw(events: list[Event], chosen: list[Event]) -> list[Event]:
@@ -678,4 +688,4 @@ def _for_raw(events: list[Event], chosen: list[Event]) -> list[Event]:
     if chosen is events:
         return events
     kept = {id(each) for each in chosen}
-    return [each for each in events if id(each) in kept or (type(each) is Data and each.quiet)]
+    return [each for each in events if id(each) in kept or type(each) is Beat]

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kfws.cli import complete
-from kfws.cli.env import Env
+from kfws.cli.env import ASKED, Env
 
-__all__ = ["ASKED", "LINE", "TABLE", "Offer", "Row", "answer", "line", "offered"]
+__all__ = ["LINE", "TABLE", "Offer", "Row", "answer", "line", "offered"]
 
-ASKED = "_KFWS_COMPLETE"
 LINE = "_TYPER_COMPLETE_ARGS"
 TABLE = Path(__file__).with_name("tab.tsv")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from kfws.protocol import wire
-from kfws.protocol.events import Gap
+from kfws.protocol.events import Data, Gap
 from kfws.protocol.feeds import base_name
 from kfws.protocol.sequence import gap_of
 
@@ -26,7 +26,7 @@ class Unwritten:
         """Of ndjson or raw; what is no message of a feed is passed over."""
         for line in lines:
             head = wire.read_typed(line) or wire.read_head(line)
-            if isinstance(head, str) or head.event or not head.feed or line[:8] == b'{"kfws":':
+            if not isinstance(head, Data) or not head.feed or line[:8] == b'{"kfws":':
                 continue
             feed, is_snapshot = base_name(head.feed)
             self._add(feed, head.product, None if is_snapshot else head.seq)

@@ -20,6 +20,7 @@ from kfws.protocol.feeds import FEEDS
 __all__ = [
     "BINARY",
     "LARGEST",
+    "Beat",
     "BinaryFrame",
     "Broken",
     "Cause",
@@ -65,13 +66,13 @@ class Event(msgspec.Struct, gc=False):
 _WIRE_NAMES = {
     "feed": "feed",
     "product": "product_id",
-    "seq": "seq",
-    "venue_ms": "time",
     "side": "side",
+    "seq": "seq",
     "price": "price",
     "qty": "qty",
     "timestamp": "timestamp",
-    "event": "event",
+    "venue_ms": "time",
+    "kind": "event",
 }
 # What our own objects tell of numbers must be JSON that others can read; larger ones are odd.
 LARGEST = 2**63 - 1
@@ -79,12 +80,16 @@ if TYPE_CHECKING:
     FeedName: TypeAlias = str
     Side: TypeAlias = str
     Number: TypeAlias = int
+    NotTold: TypeAlias = Kind
 else:
     # Of the feeds that are known, names come as the very same objects each time: nothing is made,
     # and the hash that a look-up needs is there. Others are left to the patient reader.
     FeedName = Literal[tuple(FEEDS)]
     Side = Literal["buy", "sell", ""]
     Number = Annotated[int, msgspec.Meta(ge=-LARGEST, le=LARGEST)]
+    # What has an event is no message of a feed: the typed pass turns it down, since no text that
+    # is ASCII and holds no escapes is this one.
+    NotTold = Literal["\N{WHITE SQUARE}"]
 
 
 def _wire_name(field: str) -> str:
@@ -93,31 +98,30 @@ def _wire_name(field: str) -> str:
     return _WIRE_NAMES.get(field) or f"\N{WHITE SQUARE} {field} is not told by the venue {'-' * 40}"
 
 
-class Data(Event, gc=False, rename=_wire_name):
-    """A message of a feed. The typed pass makes it, so there is one object per frame."""
+class Data(Event, gc=False, kw_only=True, rename=_wire_name):
+    """A message of a feed. The typed pass makes it, so there is one object per frame.
 
-    payload: bytes = b""
-    """The frame exactly as it came."""
-    received_ns: int = 0
+    The fields stand as a change of a book has them: there the typed pass looks first.
+    """
+
     feed: FeedName = ""
     """Without the ``_snapshot`` of the wire."""
-    kind: Kind = "delta"
     product: str | None = None
     """The product of the whole message; None on private feeds and heartbeats."""
-    seq: Number | None = None
-    venue_ms: Number | None = None
-    """The venue's own time of the message, where it has one."""
-    quiet: bool = False
-    """Whether nobody asked for it: heartbeats that only prove that the venue lives."""
-    decoded: dict[str, Any] | None = None
     side: Side = ""
+    seq: Number | None = None
     price: float = 0.0
     qty: float = 0.0
     """With side and price: what a change of a book says."""
     timestamp: Number | None = None
     """What some feeds call the venue's time; of no use to others."""
-    event: str = ""
-    """What a control message is about. A message of a feed has none."""
+    venue_ms: Number | None = None
+    """The venue's own time of the message, where it has one."""
+    kind: NotTold = "delta"
+    payload: bytes = b""
+    """The frame exactly as it came."""
+    received_ns: int = 0
+    decoded: dict[str, Any] | None = None
 
     @property
     def message(self) -> dict[str, Any]:
@@ -144,6 +148,13 @@ def _read_patiently(payload: bytes) -> dict[str, Any]:
     """Numbers beyond what a float holds (1e999) are legal; here they are infinite."""
     found: dict[str, Any] = json.loads(payload, parse_int=float)
     return found
+
+
+class Beat(Event, gc=False, kw_only=True):
+    """A heartbeat that nobody asked for: it only proves that the venue lives."""
+
+    payload: bytes
+    received_ns: int
 
 
 class Subscribed(Event, gc=False, kw_only=True):
@@ -178,7 +189,7 @@ class Notice(Event, gc=False, kw_only=True):
     event: str
     message: str = ""
     quiet: bool = False
-    """Whether it answers what nobody asked for (see ``Data.quiet``)."""
+    """Whether it answers what nobody asked for (see ``Beat``)."""
 
 
 class Broken(Event, gc=False, kw_only=True):

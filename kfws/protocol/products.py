@@ -16,7 +16,7 @@ __all__ = ["is_glob", "is_well_formed", "match", "nearest", "spelling"]
 _PRODUCT = re.compile(r"[A-Za-z]{2}_[A-Za-z0-9]{2,30}(_\d{6})?(_\d+(\.\d+)?_[CP])?", re.ASCII)
 
 # A glob is made of what ids are made of, and of fnmatch's marks.
-_GLOB = re.compile(r"[\w.*?\[\]!-]{1,60}", re.ASCII)
+_GLOB = r"(?a:[\w.*?\[\]!-]{1,60})"
 
 
 def is_well_formed(product_id: str) -> bool:
@@ -26,7 +26,7 @@ def is_well_formed(product_id: str) -> bool:
 
 def is_glob(typed: str) -> bool:
     """Whether the text is a pattern over product ids (``PF_*``)."""
-    return any(mark in typed for mark in "*?[") and _GLOB.fullmatch(typed) is not None
+    return any(mark in typed for mark in "*?[") and re.fullmatch(_GLOB, typed) is not None
 
 
 def match(pattern: str, product_ids: Iterable[str]) -> list[str]:

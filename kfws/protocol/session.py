@@ -8,7 +8,7 @@ next connection gets a new one.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -20,6 +20,7 @@ from kfws.protocol import wire
 from kfws.protocol.auth import Credentials, signature
 from kfws.protocol.events import (
     BINARY,
+    Beat,
     BinaryFrame,
     Broken,
     Data,
@@ -165,7 +166,8 @@ class Session:
     ``wanted`` are the subscriptions, in the order in which they are asked for. ``sequences``
     outlives the connection. ``key_worked``: on an earlier connection of this run. ``resync``:
     whether a book with a gap is asked for anew. ``may_grow``: more may be wanted later, so no
-    refusal of feeds, products or the key ends the conversation.
+    refusal of feeds, products or the key ends the conversation. ``read``: ``wire.decode_typed``, or
+    one that remembers, where several sessions hear the same.
 
     ``verdict`` is set when the conversation cannot go on: the key was refused, the challenge
     stayed away, or nothing is left of what was wanted.
@@ -180,6 +182,7 @@ class Session:
         key_worked: bool = False,
         resync: bool = True,
         may_grow: bool = False,
+        read: Callable[[bytes], Data] = wire.decode_typed,
     ) -> None:
         if credentials is None and any(each.is_private for each in wanted):
             raise ValueError("private feeds need credentials")
@@ -188,6 +191,10 @@ class Session:
         self.beats = False
         """Whether a heartbeat came on this connection."""
         self.key_worked = key_worked
+        self.has_answers = True
+        """Whether something came since this was unset that may make a request possible, or a
+        deadline nearer: all but the next messages of their streams."""
+        self._read = read
         self._credentials = credentials
         self._sequences = sequences or Sequences()
         self._resync = resync
@@ -403,7 +410,7 @@ class Session:
     def receive(self, frames: Sequence[bytes], received_ns: int) -> list[Event]:
         """One event per frame, in order. ``received_ns``: when the read that brought them began."""
         events: list[Event] = []
-        append, streams, read = events.append, self._streams, wire.decode_typed
+        append, streams, read = events.append, self._streams, self._read
         if self._secrets:
             frames = [self._without_secrets(each) for each in frames]
         are_plain = wire.are_plain(frames)
@@ -418,13 +425,13 @@ class Session:
             seq = data.seq
             # The common case: this is the next message of its stream. No number is waited for
             # where seq is None or 0, so these are looked at below.
-            if (
-                not ((seq and seq == track.next) or track.is_free)
-                or data.event
-                or not (are_plain or wire.is_plain(payload))
+            if not ((seq and seq == track.next) or track.is_free) or not (
+                are_plain or wire.is_plain(payload)
             ):
                 events += self._judge(payload, received_ns)
                 continue
+            if data.payload:
+                data = replace(data)  # another connection's copy, see wire.remembering
             data.payload = payload
             data.received_ns = track.at_ns = received_ns
             if not data.venue_ms:
@@ -453,10 +460,6 @@ class Session:
 
     def _look(self, data: Data) -> list[Event]:
         """The message, if it is one that did not come before, behind what is to be said of it."""
-        if data.feed == "heartbeat":
-            self.beats = True
-            if data.quiet:
-                return [data]
         passes, events = self._sequences.look(data)
         if data.feed == "book":
             self._fold(data)
@@ -551,14 +554,15 @@ class Session:
 
     def _judge(self, payload: bytes, received_ns: int) -> list[Event]:
         """The event of a frame that is not plain data of a known feed, and what follows from it."""
+        self.has_answers = True
         if isinstance(payload, BinaryFrame):
             return [Broken(payload=payload, received_ns=received_ns, reason=BINARY)]
         head = wire.read_head(payload)
         if isinstance(head, str):
             shown = wire.redact(payload) if self._secrets else payload
             return [Broken(payload=shown, received_ns=received_ns, reason=head)]
-        if head.event:
-            event = self._control(head.event, payload, received_ns)
+        if isinstance(head, wire.Control):
+            event = self._control(head, payload, received_ns)
             return [event, *self._take_verdicts()]
         return self._data(head, payload, received_ns)
 
@@ -573,13 +577,17 @@ class Session:
             reason = "no seq"
         if reason:
             return [Broken(payload=payload, received_ns=received_ns, reason=reason)]
+        if shape.feed == "heartbeat":
+            self.beats = True
+        if shape.quiet:
+            return [Beat(payload=payload, received_ns=received_ns)]
         data.payload, data.received_ns = payload, received_ns
-        data.feed, data.kind, data.quiet = shape.feed, shape.kind, shape.quiet
+        data.feed, data.kind = shape.feed, shape.kind
         data.venue_ms = data.venue_ms or data.timestamp
         return self._look(data)
 
-    def _control(self, event: str, payload: bytes, received_ns: int) -> Event:
-        fields = wire.read_control(payload)
+    def _control(self, control: wire.Control, payload: bytes, received_ns: int) -> Event:
+        event, fields = control
         payload = wire.redact(payload)
         text = fields.get("message")
         message = text if isinstance(text, str) else ""

@@ -7,8 +7,9 @@ object; the rest is skipped, checked but not built.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import msgspec
 import orjson
@@ -16,6 +17,7 @@ import orjson
 from kfws.protocol.events import LARGEST, BinaryFrame, Data
 
 __all__ = [
+    "Control",
     "are_plain",
     "challenge",
     "decode_typed",
@@ -24,6 +26,7 @@ __all__ = [
     "read_head",
     "read_typed",
     "redact",
+    "remembering",
     "subscribe",
     "unsubscribe",
 ]
@@ -34,9 +37,21 @@ decode_typed = msgspec.json.Decoder(Data).decode
 msgspec.DecodeError at anything odd. What it says of a frame that is not plain is not to be relied
 on."""
 
+# What one connection brought and another one may bring soon.
+REMEMBERED = 4096
+
+
+def remembering() -> Callable[[bytes], Data]:
+    """``decode_typed`` for several connections of the same feeds: of a copy nothing is read again.
+    It gives the very object that it gave before, to be copied by whom that one is not for."""
+    return lru_cache(REMEMBERED)(decode_typed)
+
+
 # Decoding goes down the stack one level per level of nesting, and who decodes a message later
 # may stand lower on it than we do. What is shorter cannot be nested so deeply.
 SHORT = 900
+# As a number: a byte that is looked for as bytes costs a TypeError, raised and caught inside.
+BACKSLASH = ord("\\")
 STACK_MARGIN = 100
 
 
@@ -45,7 +60,7 @@ def are_plain(frames: Sequence[bytes]) -> bool:
     joined = b"".join(frames)
     return (
         joined.isascii()
-        and b"\\" not in joined
+        and BACKSLASH not in joined
         and (len(joined) <= SHORT or max(map(len, frames)) <= SHORT)
         and BinaryFrame not in map(type, frames)
     )
@@ -56,7 +71,7 @@ def is_plain(payload: bytes) -> bool:
     key means more than it seems to, and not nested too deeply."""
     return (
         payload.isascii()
-        and b"\\" not in payload
+        and BACKSLASH not in payload
         and type(payload) is not BinaryFrame
         and not is_too_deep(payload)
     )
@@ -76,8 +91,15 @@ def read_typed(payload: bytes) -> Data | None:
 _read_object = msgspec.json.Decoder(dict[str, Any], float_hook=float).decode
 
 
-def read_head(payload: bytes) -> Data | str:
-    """What ``read_typed`` gives, or in a few words what is wrong with the frame.
+class Control(NamedTuple):
+    """A message that is of no feed: what it is about, and all that it says."""
+
+    event: str
+    fields: dict[str, Any]
+
+
+def read_head(payload: bytes) -> Data | Control | str:
+    """What ``read_typed`` gives, a control message, or in a few words what is wrong with the frame.
 
     Slower than ``read_typed`` and more patient: a time of an odd type is no fault, since
     nothing depends on it.
@@ -107,8 +129,9 @@ def read_head(payload: bytes) -> Data | str:
     seq = fields.get("seq")
     if seq is not None and abs(seq) > LARGEST:
         return "seq is out of range"
+    if event := fields.get("event"):
+        return Control(event, fields)
     return Data(
-        event=fields.get("event") or "",
         feed=fields.get("feed") or "",
         product=fields.get("product_id"),
         seq=seq,
@@ -143,7 +166,7 @@ def _decode_below(payload: bytes, levels: int) -> None:
 
 
 def read_control(payload: bytes) -> dict[str, Any]:
-    """A control message as a dict; call it only on what ``read_head`` accepted."""
+    """All that a control message says; call it only on what ``read_head`` accepted."""
     return _read_object(payload)
 
 
@@ -188,13 +211,11 @@ def _request(event: str, feed: str, product: str | None, signature: Signature | 
 # The venue may echo key and challenges in acknowledgements of private feeds. Their JSON
 # strings hold no escapes but the odd \/ or \u002b, which the pattern steps over. A closing
 # quote is not asked for: a torn frame ends in the middle of one.
-_SECRET = re.compile(
-    rb'("(?:api_key|original_challenge|signed_challenge)"\s*:\s*")((?:[^"\\]|\\.)*)', re.DOTALL
-)
+_SECRET = rb'("(?:api_key|original_challenge|signed_challenge)"\s*:\s*")((?s:[^"\\]|\\.)*)'
 
 
 def redact(payload: bytes) -> bytes:
     """The payload with echoed keys, challenges and signatures overwritten by ``*``, as long."""
     if b"challenge" not in payload and b"api_key" not in payload:
         return payload
-    return _SECRET.sub(lambda found: found[1] + b"*" * len(found[2]), payload)
+    return re.sub(_SECRET, lambda found: found[1] + b"*" * len(found[2]), payload)

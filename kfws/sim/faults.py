@@ -22,7 +22,7 @@ import orjson
 from kfws.errors import UsageError
 from kfws.protocol.feeds import FEEDS, base_name, nearest
 from kfws.protocol.venue import Publication
-from kfws.protocol.wire import read_head
+from kfws.protocol.wire import Control, read_head
 
 __all__ = [
     "KINDS",
@@ -576,11 +576,11 @@ def _read(payload: bytes) -> _Frame:
     head = read_head(payload)
     if isinstance(head, str):
         return _Frame("", "", None, payload)
-    if not head.event:
-        feed, is_snapshot = base_name(head.feed)
-        return _Frame("snapshot" if is_snapshot else "delta", feed, head.product, payload)
-    products = orjson.loads(payload).get("product_ids") or [None]
-    return _Frame(head.event, head.feed, products[0], payload)
+    if isinstance(head, Control):
+        products = head.fields.get("product_ids") or [None]
+        return _Frame(head.event, head.fields.get("feed") or "", products[0], payload)
+    feed, is_snapshot = base_name(head.feed)
+    return _Frame("snapshot" if is_snapshot else "delta", feed, head.product, payload)
 
 
 def _request(text: str | bytes) -> tuple[str, list[str | None]] | None:

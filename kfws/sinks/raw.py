@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kfws.protocol.events import Broken, Data, Duplicate, Event, Notice, Refused, Subscribed
+from kfws.protocol.events import Beat, Broken, Data, Duplicate, Event, Notice, Refused, Subscribed
 
 __all__ = ["Raw"]
 
-_CARRIERS = (Data, Duplicate, Subscribed, Refused, Notice, Broken)
+_CARRIERS = (Data, Beat, Duplicate, Subscribed, Refused, Notice, Broken)
 
 
 class Raw:

@@ -92,10 +92,8 @@ class Story:
         self._subscribed: dict[tuple[str, tuple[str, ...]], Subscribed] = {}
 
     def see(self, events: Sequence[Event]) -> None:
-        for event in events:
+        for event in [each for each in events if type(each) is not Data]:
             match event:
-                case Data():
-                    pass
                 case Opened():
                     self._connections[event.connection] = event
                 case Closed():

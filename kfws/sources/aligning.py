@@ -64,7 +64,7 @@ class Alignment:
 
 
 def _is_led(event: Event) -> TypeGuard[Data]:
-    return type(event) is Data and not event.quiet and event.feed not in _NUMBERED
+    return type(event) is Data and event.feed not in _NUMBERED
 
 
 _NUMBERED = frozenset(name for name, feed in FEEDS.items() if feed.numbered)

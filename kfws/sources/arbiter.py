@@ -8,8 +8,10 @@ is named: nobody can prove what fell into it.
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Iterable, Sequence
+from typing import Generic, TypeVar
 
 from kfws.protocol.events import (
     Cause,
@@ -38,7 +40,6 @@ from kfws.protocol.sequence import (
     numbers_of,
     restart_of,
 )
-from kfws.sources.lines import Line
 
 __all__ = ["Arbiter"]
 
@@ -51,8 +52,12 @@ LATE_NS = 5_000_000_000
 SKEW_NS = 1_000_000_000
 # So long a connection's word waits for that of the others.
 CLAIM_NS = 60_000_000_000
-# Messages of a stream that are remembered, so that a takeover gives none of them again.
-KEPT = 256
+# Messages of a stream that a connection may be ahead of what is passed on, or behind it: so many
+# are remembered, that a takeover gives none of them again.
+AHEAD = 256
+BEHIND = 4096
+# And for connections that come later.
+RECENT = 32
 # So many messages are held back for one that is missing; then it is missing.
 HELD_MOST = 50_000
 
@@ -94,12 +99,80 @@ class _Numbered:
 
     def age_ms(self, venue_ms: int | None) -> int | None:
         """How much later the venue made a message than that which was passed on last."""
-        last_ms = None if self.last is None else self.last.venue_ms
-        return None if venue_ms is None or last_ms is None else venue_ms - last_ms
+        last = self.last
+        if venue_ms is None or last is None or last.venue_ms is None:
+            return None
+        return venue_ms - last.venue_ms
 
     def is_past(self, venue_ms: int | None) -> bool:
         """Whether a message is clearly later than all that was passed on."""
-        return (self.age_ms(venue_ms) or 0) > NEWER_MS
+        age_ms = self.age_ms(venue_ms)
+        return age_ms is not None and age_ms > NEWER_MS
+
+
+T = TypeVar("T")
+
+
+class _Row(Generic[T]):
+    """A queue of what is kept of messages, ``most`` of them, the oldest go first.
+
+    A message is known by the hash of its payload: there may be many streams, and messages are
+    long. That one is taken for another of its row happens by chance once in 10^16 messages.
+    """
+
+    __slots__ = ("_counts", "_marks", "_most", "kept")
+
+    def __init__(self, most: int, entries: Iterable[tuple[int, T]] = ()) -> None:
+        self.kept: deque[T] = deque()
+        self._marks: deque[int] = deque()
+        self._counts: dict[int, int] = {}
+        """Of equal messages; looked up for each message of each connection."""
+        self._most = most
+        for mark, kept in entries:
+            self.append(mark, kept)
+
+    def append(self, mark: int, kept: T) -> None:
+        self._marks.append(mark)
+        self.kept.append(kept)
+        self._counts[mark] = self._counts.get(mark, 0) + 1
+        if len(self.kept) > self._most:
+            self.popleft()
+
+    def popleft(self) -> int:
+        """The mark of the oldest."""
+        mark = self._marks.popleft()
+        self.kept.popleft()
+        self._forget(mark)
+        return mark
+
+    def take_to(self, mark: int) -> bool:
+        """Takes out the first of such messages and all before it; whether there was one."""
+        if mark not in self._counts:
+            return False
+        while self.popleft() != mark:
+            pass
+        return True
+
+    def remove(self, mark: int) -> bool:
+        """Takes out the first of such messages alone; whether there was one."""
+        if mark not in self._counts:
+            return False
+        place = self._marks.index(mark)
+        del self._marks[place], self.kept[place]
+        self._forget(mark)
+        return True
+
+    def clear(self) -> None:
+        self._marks.clear()
+        self.kept.clear()
+        self._counts.clear()
+
+    def _forget(self, mark: int) -> None:
+        left = self._counts[mark] - 1
+        if left:
+            self._counts[mark] = left
+        else:
+            del self._counts[mark]
 
 
 class _Side:
@@ -109,77 +182,114 @@ class _Side:
     other: so each that was given is matched by one of the connection's, not by any number.
     """
 
-    __slots__ = ("ahead", "fresh", "owed")
+    __slots__ = ("ahead", "fresh", "owes_from")
 
-    def __init__(self, owed: Iterable[Data] = ()) -> None:
-        self.owed = Line(owed, most=KEPT)
-        """What was given, and this connection did not bring yet."""
-        self.ahead = Line(most=KEPT)
+    def __init__(self, owes_from: int) -> None:
+        self.owes_from = owes_from
+        """How many were given before the first that this connection did not bring yet."""
+        self.ahead: _Row[Data] = _Row(AHEAD)
         """What it brought, and was not given yet."""
         self.fresh = 0
         """How many messages it brought ahead since the leader's last."""
-
-    @property
-    def is_level(self) -> bool:
-        """Whether what it brings next follows what was given last."""
-        return not self.owed and not self.ahead
-
-    def repeats(self, data: Data) -> bool:
-        """Whether it is the connection's copy of what was given; it is matched then."""
-        while self.owed and self.owed[0].received_ns < data.received_ns - CLAIM_NS:
-            self.owed.popleft()
-        if data.payload not in self.owed:
-            return False
-        self.owed.take_to(lambda each: each.payload == data.payload)
-        self.ahead.clear()  # the leader was here before: what came ahead of this is old
-        self.fresh = 0
-        return True
-
-    def meet(self, data: Data) -> None:
-        """It was given, of another connection."""
-        self.fresh = 0
-        if data.payload in self.ahead:
-            self.ahead.take_to(lambda each: each.payload == data.payload)
-            self.owed.clear()  # it will not bring what stands before what it brought
-        else:
-            self.owed.append(data)
 
 
 class _Led:
     """A stream without numbers."""
 
-    __slots__ = ("at_ns", "is_leaving", "leader", "recent", "sides", "venue_ms")
+    __slots__ = (
+        *("_first", "_marks", "_moments", "_places", "_recent", "_trim_at", "_twice"),
+        *("at_ns", "given", "is_leaving", "leader", "sides", "venue_ms"),
+    )
 
-    def __init__(self, leader: int, at_ns: int) -> None:
+    def __init__(self, leader: int, at_ns: int, recent: int) -> None:
         self.leader = leader
         self.at_ns = at_ns
         """When the leader's last message came."""
         self.venue_ms = 0
         """The venue's time of the last message that was passed on, where it has one."""
-        self.recent: deque[Data] = deque(maxlen=KEPT)
-        """What was given lately: a new connection may bring it too."""
         self.sides: dict[int, _Side] = {}
         """Of each connection but the leader's; the leader's too, when it took over."""
         self.is_leaving = False
         """Whether the leader is about to be let go: who is level with it may lead."""
+        self.given = 0
+        """How many messages were passed on. The last of them are remembered: by hash, when they
+        came, and where each stands."""
+        self._first = 0
+        self._marks: deque[int] = deque()
+        self._moments: deque[int] = deque()
+        self._places: dict[int, int] = {}
+        self._twice: set[int] = set()
+        """What is remembered more than once; ``_places`` has the last of it."""
+        self._recent = recent
+        self._trim_at = 2 * recent
 
     def side(self, leg: int) -> _Side:
         """A connection that is new here may repeat what was given lately."""
         side = self.sides.get(leg)
         if side is None:
-            side = self.sides[leg] = _Side(self.recent)
+            late = sum(moment < self._moments[-1] - LATE_NS for moment in self._moments)
+            side = self.sides[leg] = _Side(self._first + late)
         return side
 
-    def remember(self, data: Data) -> None:
+    def is_level(self, side: _Side) -> bool:
+        """Whether what a connection brings next follows what was given last."""
+        return side.owes_from == self.given and not side.ahead.kept
+
+    def is_last(self, mark: int) -> bool:
+        """Whether it is what was given last."""
+        return self._marks[-1] == mark
+
+    def repeats(self, side: _Side, mark: int, at_ns: int) -> bool:
+        """Whether a message is the connection's copy of what was given; it is matched then."""
+        place = self._places.get(mark)
+        if place is None or place < side.owes_from:
+            return False
+        if self._moments[place - self._first] < at_ns - CLAIM_NS:
+            return False
+        if self._twice and mark in self._twice:
+            place = self._first_of(mark, side.owes_from, at_ns - CLAIM_NS)
+        side.owes_from = place + 1
+        side.fresh = 0
+        if side.ahead.kept:
+            side.ahead.clear()  # the leader was here before: what came ahead of this is old
+        return True
+
+    def _first_of(self, mark: int, owes_from: int, since_ns: int) -> int:
+        remembered = zip(itertools.count(self._first), self._marks, self._moments, strict=False)
+        return next(
+            place
+            for place, each, moment in remembered
+            if each == mark and place >= owes_from and moment >= since_ns
+        )
+
+    def give(self, mark: int, at_ns: int) -> None:
         """It is passed on."""
-        recent = self.recent
-        recent.append(data)
-        while len(recent) > 1 and recent[0].received_ns < data.received_ns - LATE_NS:
-            recent.popleft()
+        if mark in self._places:
+            self._twice.add(mark)
+        self._places[mark] = self.given
+        self._marks.append(mark)
+        self._moments.append(at_ns)
+        self.given += 1
+        if len(self._marks) >= self._trim_at:
+            self._trim()
+
+    def _trim(self) -> None:
+        """Forgets what no connection owes any more, but for what came last."""
+        owed = [each.owes_from for leg, each in self.sides.items() if leg != self.leader]
+        first = max(min([*owed, self.given - self._recent]), self.given - BEHIND)
+        since_ns = self._moments[-1] - CLAIM_NS
+        while self._first < first or self._moments[0] < since_ns:
+            mark = self._marks.popleft()
+            self._moments.popleft()
+            if self._places[mark] == self._first:
+                del self._places[mark]
+                self._twice.discard(mark)
+            self._first += 1
+        self._trim_at = len(self._marks) + self._recent
 
     def turn_to(self, leg: int) -> None:
         """Another connection leads; the one before brought all that was given so far."""
-        self.sides[self.leader] = _Side()
+        self.sides[self.leader] = _Side(self.given)
         self.leader, self.is_leaving = leg, False
 
     @property
@@ -191,7 +301,7 @@ class _Led:
     def late(self) -> Data | None:
         """The first message of others that is clearly younger than the leader's last."""
         for side in self.sides.values():
-            for data in side.ahead:
+            for data in side.ahead.kept:
                 if data.received_ns > self.at_ns + SKEW_NS:
                     return data
         return None
@@ -201,18 +311,27 @@ class Arbiter:
     """Takes the events of each connection in its order, gives those of the one stream.
 
     ``leg`` numbers the connections that run side by side. ``snapshots_pass`` as in Sequences.
+    ``recent``: messages of a stream without numbers that one which comes later may repeat.
     """
 
     def __init__(
-        self, *, wait_ns: int = WAIT_NS, snapshots_pass: bool = True, resync: bool = True
+        self,
+        *,
+        wait_ns: int = WAIT_NS,
+        snapshots_pass: bool = True,
+        resync: bool = True,
+        recent: int = RECENT,
     ) -> None:
         self._wait_ns = wait_ns
+        self._recent = recent
         self._snapshots_pass = snapshots_pass
         self._resync = resync
         self.asks: list[tuple[int, Key]] = []
         """Books with a gap, and the leg that is to ask for a new snapshot; the caller empties it.
         One leg at a time: while it asks, the others bring what it misses."""
         self._numbered: dict[Key, _Numbered] = {}
+        self._waiting: list[_Numbered] = []
+        """Streams of which a message was missing when ``next_at`` was asked last, or since."""
         self._led: dict[Key, _Led] = {}
         self._up: dict[int, int] = {}
         """Connections that stand, and since when."""
@@ -222,6 +341,8 @@ class Arbiter:
         """When a connection was last away: what is missing just after is put down to it."""
         self._slow_ns = 0
         """When messages were last dropped for want of room."""
+        self.acknowledgements = 0
+        """How many subscriptions the venue acknowledged, on all connections."""
         self.swallowed = 0
         """Copies that were not passed on."""
         self.here_ns: int | None = None
@@ -231,16 +352,40 @@ class Arbiter:
     def receive(self, leg: int, events: Iterable[Event], now_ns: int) -> list[Event]:
         """What is passed on of a connection's events."""
         out: list[Event] = []
+        append = out.append
         for event in events:
-            if type(event) is Data:
-                if event.quiet:
-                    out.append(event)
-                elif event.feed in _NUMBERED:
-                    self._number(leg, event, now_ns, out)
-                else:
-                    self._lead(leg, event, out)
-            else:
+            if type(event) is not Data:
                 self._control(leg, event, now_ns, out)
+            elif event.feed in _NUMBERED:
+                key = event.feed, event.product
+                stream = self._numbered.get(key)
+                if stream is None:
+                    stream = self._numbered[key] = _Numbered()
+                seq, following, last = event.seq, stream.next, stream.last
+                if (
+                    seq is None
+                    or following is None
+                    or last is None
+                    or event.kind == "snapshot"
+                    or stream.epochs.get(leg) != stream.epoch
+                ):
+                    self._number(leg, key, stream, event, now_ns, out)
+                elif seq == following and not (stream.held or stream.snapshot):
+                    # As in _number, where the rare cases are: the next one of its stream.
+                    stream.next = following + 1
+                    stream.last = event
+                    stream.leg = leg
+                    append(event)
+                elif (
+                    seq < following
+                    and stream.below is None
+                    and (event.venue_ms or 0) - (last.venue_ms or 0) <= NEWER_MS
+                ):  # a copy
+                    self.swallowed += 1
+                else:
+                    self._number(leg, key, stream, event, now_ns, out)
+            else:
+                self._lead(leg, event, out)
         return out
 
     def tick(self, now_ns: int) -> list[Event]:
@@ -261,8 +406,13 @@ class Arbiter:
 
     def next_at(self) -> int | None:
         """When ``tick`` has something to do about a missing message."""
-        moments = [each.due for each in self._numbered.values() if each.due is not None]
-        return min(moments, default=None)
+        self._waiting = [each for each in self._waiting if each.due is not None]
+        return min([each.due for each in self._waiting if each.due is not None], default=None)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether ``next_at`` may know a moment."""
+        return bool(self._waiting)
 
     def end(self, now_ns: int) -> list[Event]:
         """The run is over: nothing that is held is waited for any longer."""
@@ -280,11 +430,15 @@ class Arbiter:
 
     # Numbered streams
 
-    def _number(self, leg: int, data: Data, now_ns: int, out: list[Event]) -> None:
-        key = data.feed, data.product
-        stream = self._numbered.get(key)
-        if stream is None:
-            stream = self._numbered[key] = _Numbered()
+    def _number(
+        self,
+        leg: int,
+        key: Key,
+        stream: _Numbered,
+        data: Data,
+        now_ns: int,
+        out: list[Event],
+    ) -> None:
         if stream.epochs.setdefault(leg, stream.epoch) != stream.epoch:
             self.swallowed += 1  # still of the count before the venue's restart
             return
@@ -313,15 +467,14 @@ class Arbiter:
                     out,
                     leg=leg,
                 )
-                self._number(leg, data, now_ns, out)
+                self._number(leg, key, stream, data, now_ns, out)
             elif stream.below is not None and stream.below.takes(seq):
                 out.append(data)
             else:
                 self.swallowed += 1
         else:
             stream.held.setdefault(seq, data)
-            if stream.due is None:
-                stream.due = self._here(now_ns) + self._wait_ns
+            self._wait(stream, now_ns)
             if len(stream.held) > HELD_MOST:
                 self._give_up(key, stream, now_ns, out)
 
@@ -354,8 +507,13 @@ class Arbiter:
             held = stream.snapshot
             if held is None or (_newest(held) or 0) < newest:
                 stream.snapshot = data
-            if stream.due is None:
-                stream.due = self._here(now_ns) + self._wait_ns
+            self._wait(stream, now_ns)
+
+    def _wait(self, stream: _Numbered, now_ns: int) -> None:
+        """Something is held: it is waited a while for what is missing ahead of it."""
+        if stream.due is None:
+            stream.due = self._here(now_ns) + self._wait_ns
+            self._waiting.append(stream)
 
     def _end_stale(self, key: Key, stream: _Numbered, data: Data, out: list[Event]) -> None:
         if stream.stale_ns is not None:
@@ -524,40 +682,41 @@ class Arbiter:
         key = data.feed, data.product
         led = self._led.get(key)
         if led is None:
-            led = self._led[key] = _Led(leg, data.received_ns)
+            led = self._led[key] = _Led(leg, data.received_ns, self._recent)
+            for each in self._acknowledged.get(key, set()) - {leg}:
+                led.side(each)
+        mark = hash(data.payload)
+        side = led.sides.get(leg)
         if led.leader == leg:
-            side = led.sides.get(leg)
-            if side is not None and side.repeats(data):
+            if side is not None and led.repeats(side, mark, data.received_ns):
                 self.swallowed += 1  # the leader before gave it
             else:
-                self._pass(key, led, data, out)
+                self._pass(led, mark, data, out)
             return
-        side = led.side(leg)
-        was_level = side.is_level
+        side = side or led.side(leg)
+        was_level = led.is_leaving and led.is_level(side)
         is_led = led.leader in self._up
-        if side.repeats(data):
-            if led.is_leaving and data.payload == led.recent[-1].payload:
+        if led.repeats(side, mark, data.received_ns):
+            if led.is_leaving and led.is_last(mark):
                 led.turn_to(leg)
-        elif led.is_leaving and was_level:
+        elif was_level:
             led.turn_to(leg)
-            self._pass(key, led, data, out)
+            self._pass(led, mark, data, out)
             return
         elif not is_led or data.kind != "snapshot":  # else a greeting to this connection alone
-            side.ahead.append(data)
+            side.ahead.append(mark, data)
             side.fresh += 1
         if is_led:
             self.swallowed += 1
         else:
             self._take_over(key, led, data.received_ns, out)
 
-    def _pass(self, key: Key, led: _Led, data: Data, out: list[Event]) -> None:
-        for leg in self._acknowledged.get(key, ()):
-            if leg != led.leader:
-                led.side(leg)
+    def _pass(self, led: _Led, mark: int, data: Data, out: list[Event]) -> None:
+        led.give(mark, data.received_ns)
         for leg, side in led.sides.items():
-            if leg != led.leader:
-                side.meet(data)
-        led.remember(data)
+            side.fresh = 0
+            if leg == led.leader or (side.ahead.kept and side.ahead.take_to(mark)):
+                side.owes_from = led.given  # it brought this, so nothing before it any more
         led.at_ns = data.received_ns
         led.venue_ms = data.venue_ms or 0
         out.append(data)
@@ -571,11 +730,12 @@ class Arbiter:
         out.append(gap)
         led.side(min(others))  # one that brought nothing yet may repeat the last
         led.turn_to(min(others))
-        waiting = [(side, data) for side in led.sides.values() for data in side.ahead]
+        waiting = [(side, data) for side in led.sides.values() for data in side.ahead.kept]
         waiting.sort(key=lambda each: each[1].received_ns)
         for side, data in waiting:
-            if side.ahead and side.ahead[0] is data:  # else another one's copy was given
-                side.ahead.popleft()
+            ahead = side.ahead
+            if ahead.kept and ahead.kept[0] is data:  # else another one's copy was given
+                ahead.popleft()
                 if data.venue_ms is None or data.venue_ms >= led.venue_ms:
                     self._pass_waiting(led, side, data)
                     out.append(data)
@@ -585,14 +745,11 @@ class Arbiter:
 
     def _pass_waiting(self, led: _Led, giver: _Side, data: Data) -> None:
         """As ``_pass``, but what others have ahead of it is to be given as well."""
+        mark = hash(data.payload)
+        led.give(mark, data.received_ns)
         for side in led.sides.values():
-            if side is giver:
-                continue
-            if data.payload in side.ahead:
-                side.ahead.remove(data.payload)
-            else:
-                side.owed.append(data)
-        led.remember(data)
+            if side is giver or side.ahead.remove(mark):
+                side.owes_from = led.given
 
     # Everything else
 
@@ -638,8 +795,12 @@ class Arbiter:
         keys: list[Key] = [(event.feed, product) for product in event.products or (None,)]
         holders = [self._acknowledged.setdefault(key, set()) for key in keys]
         first = any(not each for each in holders)
-        for each in holders:
+        self.acknowledgements += 1
+        for key, each in zip(keys, holders, strict=True):
             each.add(leg)
+            led = self._led.get(key)
+            if led is not None and led.leader != leg:
+                led.side(leg)
         return first
 
     def _lose(self, leg: int, now_ns: int, out: list[Event]) -> None:

@@ -15,11 +15,13 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from functools import partial
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import (
     ConnectionClosed,
@@ -70,12 +72,17 @@ BUFFER_BYTES = 64 * 1000 * 1000
 # Who has so much to take is given a moment for it before more is read: else a socket that always
 # has something fills the buffer even where the reader of our output keeps up.
 TURN_BYTES = 1000 * 1000
+# Messages that come one by one faster than one is dealt with keep a core busy with waking up. After
+# so many small reads in a row, each so soon after the one before, a nap has the next bring several.
+CROWD = 4
+CROWDED_NS = 50_000
+SMALL_BYTES = 4096
+NAP_S = 50e-6
 # Addresses of one name that are tried in turn.
 MOST_HOSTS = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Target(Route):
+class Target(Route, frozen=True):
     """Where to dial, and how."""
 
     compression: bool = False
@@ -88,8 +95,7 @@ class Target(Route):
     """How long to wait after a read before the next: fewer wake-ups, later messages."""
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+class Read(msgspec.Struct, gc=False):
     """The frames that one socket read completed."""
 
     received_ns: int
@@ -128,6 +134,7 @@ class Connection(ClientConnection):
         self.ended = False
         self.opened_ns = 0
         """When the venue's answer to the handshake came."""
+        self._crowd = 0
         self.read_ns = 0
         """When the last bytes came, on the wall's clock."""
         self.heard_at = self.loop.time()
@@ -161,7 +168,9 @@ class Connection(ClientConnection):
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
-        self.read_ns = time.time_ns()
+        now_ns = time.time_ns()
+        self._crowd = self._crowd + 1 if now_ns - self.read_ns < CROWDED_NS else 0
+        self.read_ns = now_ns
         self.heard_at = self.loop.time()
         self._may_have_more = len(data) >= TLS_RECORD
         if self._tail:
@@ -180,10 +189,12 @@ class Connection(ClientConnection):
             read, self._frames = Read(self.read_ns, self._frames, size), []
             if not self._is_taken(read):
                 self._hold(read)
-            if not self._paused and (self._coalesce_s or self._held > self._turn_bytes):
-                turn_s = size / self.turn_rate if self._held > self._turn_bytes else 0.0
-                self.transport.pause_reading()
-                self._turn = self.loop.call_later(max(turn_s, self._coalesce_s), self._read_on)
+            if not self._paused and (self._coalesce_s or self._held):
+                self._take_turns(size)
+        if self._crowd > CROWD:
+            self._crowd = 0
+            if len(data) < SMALL_BYTES:
+                time.sleep(NAP_S)  # shorter than what a timer of the loop can do
 
     def _is_taken(self, read: Read) -> bool:
         """Whether somebody waited for it and took it."""
@@ -196,6 +207,13 @@ class Connection(ClientConnection):
             self._fault = exc
             self.wake()
             return True
+
+    def _take_turns(self, size: int) -> None:
+        """A moment for those who take, where they have much to take or want it so."""
+        turn_s = size / self.turn_rate if self._held > self._turn_bytes else 0.0
+        if turn_s or self._coalesce_s:
+            self.transport.pause_reading()
+            self._turn = self.loop.call_later(max(turn_s, self._coalesce_s), self._read_on)
 
     def _hold(self, read: Read) -> None:
         self._reads.append(read)
@@ -268,7 +286,7 @@ class Connection(ClientConnection):
         deflate = self._deflate
         inflate = None if deflate is None else _inflater(deflate)
         try:
-            while True:
+            while at < size:
                 kind, length, start = data[at], data[at + 1], at + 2
                 if length > 125:
                     if length != 126:
@@ -595,6 +613,8 @@ async def _hosts(target: Target) -> Sequence[str | None]:
     if target.proxy is not None or isinstance(loop, asyncio.BaseEventLoop):
         return [None]
     parts = urlsplit(target.url)
+    with suppress(ValueError):
+        return [str(ip_address(parts.hostname or ""))]  # nothing to look up
     look_up = partial(socket.getaddrinfo, parts.hostname, parts.port, type=socket.SOCK_STREAM)
     async with asyncio.timeout(target.open_timeout_s):
         found = await loop.run_in_executor(None, look_up)

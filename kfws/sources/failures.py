@@ -10,8 +10,9 @@ import re
 import socket
 import ssl
 import time
-from dataclasses import dataclass, field
 from urllib.parse import urlsplit
+
+import msgspec
 
 from kfws.errors import KfwsError, NoConnection, TimedOut, Unreachable, Unwelcome, UsageError
 from kfws.protocol.auth import is_loopback
@@ -35,15 +36,17 @@ OPEN_TIMEOUT_S = 10.0
 SECURE = ("wss", "https")
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(msgspec.Struct, frozen=True):
     """Where to dial, and which way."""
 
     url: str
-    proxy: str | None = field(default=None, repr=False)
+    proxy: str | None = None
     """A proxy's URL, which may hold a password; None goes straight."""
     ca_file: str | None = None
     open_timeout_s: float = OPEN_TIMEOUT_S
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.url!r}, …)"  # a proxy may hold a password
 
     @property
     def is_secure(self) -> bool:

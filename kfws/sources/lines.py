@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 from kfws.protocol.events import Data
 
@@ -11,17 +11,14 @@ __all__ = ["Line"]
 
 
 class Line:
-    """A queue of messages that may be equal; at most ``most`` of them, the oldest go first."""
+    """A queue of messages that may be equal."""
 
-    __slots__ = ("_counts", "_entries", "_most")
+    __slots__ = ("_counts", "_entries")
 
-    def __init__(self, entries: Iterable[Data] = (), most: int | None = None) -> None:
+    def __init__(self) -> None:
         self._entries: deque[Data] = deque()
         # Looked up for each message of each connection, hence by payload.
         self._counts: Counter[bytes] = Counter()
-        self._most = most
-        for each in entries:
-            self.append(each)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -38,8 +35,6 @@ class Line:
     def append(self, data: Data) -> None:
         self._entries.append(data)
         self._counts[data.payload] += 1
-        if self._most is not None and len(self._entries) > self._most:
-            self.popleft()
 
     def popleft(self) -> Data:
         data = self._entries.popleft()
@@ -52,16 +47,6 @@ class Line:
         while not is_it(data := self.popleft()):
             before.append(data)
         return before
-
-    def remove(self, payload: bytes) -> None:
-        """Takes out the first with this payload, which has to be there."""
-        place = next(n for n, each in enumerate(self._entries) if each.payload == payload)
-        del self._entries[place]
-        self._forget(payload)
-
-    def clear(self) -> None:
-        self._entries.clear()
-        self._counts.clear()
 
     def _forget(self, payload: bytes) -> None:
         self._counts[payload] -= 1

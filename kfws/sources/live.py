@@ -19,9 +19,10 @@ import msgspec
 
 from kfws.errors import KfwsError, ReaderTooSlow, Refused, Unreachable, Unwelcome
 from kfws.protocol.auth import Credentials, as_shown
-from kfws.protocol.events import Cause, Closed, Event, Opened, Redial, Silent, Tick
+from kfws.protocol.events import Cause, Closed, Data, Event, Opened, Redial, Silent, Tick
 from kfws.protocol.sequence import Sequences
 from kfws.protocol.session import Session, Subscription
+from kfws.protocol.wire import decode_typed
 from kfws.sources.backoff import DialPace, delays
 from kfws.sources.connection import Connection, Read, Target, dial
 from kfws.sources.shedding import Shedding
@@ -106,6 +107,7 @@ class Live:
         patience: Patience = PATIENCE,
         numbers: Iterator[int] | None = None,
         standing: Standing | None = None,
+        read: Callable[[bytes], Data] = decode_typed,
     ) -> None:
         if not any(each.feed == HEARTBEAT.feed for each in wanted):
             wanted = (*wanted, HEARTBEAT)
@@ -121,6 +123,7 @@ class Live:
         self._jitter = jitter
         self._delays = delays(jitter)
         self._patience = patience
+        self._read = read
         self._numbers = numbers or itertools.count(1)
         self._number = 0
         self._failed = 0
@@ -198,6 +201,7 @@ class Live:
         session, subscription = self._session, Subscription(feed, product)
         if session is not None and session.states.get(subscription) == "active":
             session.ask_again(subscription)
+            self._say()
 
     def subscribe(self, subscription: Subscription) -> None:
         """Wants one more: from now on where a connection stands, and on every later one."""
@@ -272,6 +276,7 @@ class Live:
             key_worked=self._standing.key_worked,
             resync=self._resync,
             may_grow=self._may_grow,
+            read=self._read,
         )
         pulse = _Pulse(connection, session, self._sequences, self._patience, self.on_failure)
         self._connection, self._session, self._pulse = connection, session, pulse
@@ -486,9 +491,11 @@ def _hand_over(
         return False
     if events := session.receive(read.frames, read.received_ns):
         taker.take(events)
-    pulse.beat()
-    if session.verdict is not None:
-        connection.wake()
+    if session.has_answers:
+        session.has_answers = False
+        pulse.beat()
+        if session.verdict is not None:
+            connection.wake()
     return True
 
 

@@ -38,6 +38,8 @@ Key = tuple[str, str | None]
 # looked for on the other tapes.
 WAIT_NS = 10_000_000_000
 TICK_NS = 250_000_000
+# A tape that begins later may repeat what others said by clocks that are ahead of its own.
+RECENT = 256
 BATCH = 512
 # Reconnects are told by the numbers and the connections; these by the recorder alone.
 TOLD_ALONE = ("takeover", "suspended", "slow-reader")
@@ -51,7 +53,7 @@ class Merging:
 
     def __init__(self, readers: Sequence[Reader]) -> None:
         self._readers = readers
-        self._arbiter = Arbiter(wait_ns=WAIT_NS, resync=False)
+        self._arbiter = Arbiter(wait_ns=WAIT_NS, resync=False, recent=RECENT)
         self._alignment = Alignment()
         self._legs: dict[int, TapeLeg] = {}
         self._numbers = itertools.count(1)

@@ -15,20 +15,22 @@ from typing import Protocol
 
 from kfws.errors import KfwsError
 from kfws.protocol.auth import Credentials
-from kfws.protocol.events import Closed, Event, Gap, Notice, Subscribed, Tick
+from kfws.protocol.events import Closed, Event, Gap, Notice, Tick
+from kfws.protocol.feeds import FEEDS
 from kfws.protocol.sequence import Sequences
 from kfws.protocol.session import Subscription
+from kfws.protocol.wire import decode_typed, remembering
 from kfws.sources.arbiter import Arbiter
 from kfws.sources.backoff import DialPace
 from kfws.sources.connection import Target
-from kfws.sources.live import Live, OnFull, Standing
+from kfws.sources.live import Live, OnFull, Standing, Taker
 
 __all__ = ["Redundant", "open_source"]
 
 APART_S = 1.0
 TICK_S = 0.5
 # Events that wait here for the loop; beyond it each connection's own buffer fills.
-WAITING_MOST = 20_000
+WAITING_MOST = 2_000
 # A new connection has so long to be subscribed before the old one is let go.
 SETTLE_S = 5.0
 RENEW_S = 12 * 3600.0
@@ -38,6 +40,7 @@ class Leg(Protocol):
     """One of the lives: sources/live.py's Live."""
 
     on_failure: Callable[[KfwsError], None] | None
+    taker: Taker | None
 
     @property
     def buffered(self) -> int: ...
@@ -63,8 +66,23 @@ class Leg(Protocol):
         ...
 
 
+class _Ear:
+    """Takes what a leg hands over in the same breath as it came."""
+
+    def __init__(self, source: Redundant, number: int) -> None:
+        self._source = source
+        self._number = number
+
+    @property
+    def has_room(self) -> bool:
+        return self._source.has_room
+
+    def take(self, events: list[Event]) -> None:
+        self._source.take(self._number, events)
+
+
 class Redundant:
-    """``count`` legs, made by ``make(number)`` with numbers from 1 on."""
+    """``count`` legs, made by ``make(number)`` with numbers from 1 on. ``taker`` as in Live."""
 
     def __init__(
         self,
@@ -87,10 +105,14 @@ class Redundant:
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._settled: dict[int, asyncio.Event] = {}
         self._out: list[Event] = []
+        self._is_idle = False
+        """Whether ``events`` waits, and all that was passed on is with who takes it."""
         self._news = asyncio.Event()
         self._room = asyncio.Event()
         self._failures: list[KfwsError] = []
+        self._bug: Exception | None = None
         self.on_failure: Callable[[KfwsError], None] | None = None
+        self.taker: Taker | None = None
 
     async def events(self) -> AsyncGenerator[list[Event]]:
         """Batches of the one stream. Raises what ended the last leg."""
@@ -99,10 +121,13 @@ class Redundant:
         try:
             ticked_at = loop.time()
             while True:
+                self._is_idle = True
                 try:
-                    await asyncio.wait_for(self._news.wait(), self._patience_s())
+                    async with asyncio.timeout(self._patience_s()):
+                        await self._news.wait()
                 except TimeoutError:
                     self._out.append(Tick(received_ns=time.time_ns()))
+                self._is_idle = False
                 self._news.clear()
                 due = self._arbiter.next_at()
                 now_ns = time.time_ns()
@@ -114,6 +139,8 @@ class Redundant:
                 self._room.set()
                 if out:
                     yield out
+                if self._bug is not None:
+                    raise self._bug
                 if self._failures and not self._tasks:
                     raise self._failures[0]
                 if keeper.done():
@@ -195,6 +222,7 @@ class Redundant:
         number = self._made
         self._legs[number] = self._make(number)
         self._legs[number].on_failure = self.on_failure
+        self._legs[number].taker = _Ear(self, number)
         self._settled[number] = asyncio.Event()
         self._tasks[number] = asyncio.create_task(self._run(number, self._legs[number]))
         return number
@@ -206,14 +234,14 @@ class Redundant:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         for events in self._legs.pop(number).rest():
-            self._take(number, events)
+            self.take(number, events)
 
     async def _run(self, number: int, leg: Leg) -> None:
         try:
             async with aclosing(leg.events()) as batches:
                 async for events in batches:
-                    self._take(number, events)
-                    while len(self._out) > WAITING_MOST:
+                    self.take(number, events)
+                    while not self.has_room:
                         self._room.clear()
                         await self._room.wait()
         except KfwsError as exc:
@@ -229,15 +257,31 @@ class Redundant:
                     )
                 )
             self._news.set()
+        except Exception as exc:  # no venue is to blame: the others do not make up for it
+            self._bug = exc
+            self._news.set()
 
-    def _take(self, number: int, events: list[Event]) -> None:
+    @property
+    def has_room(self) -> bool:
+        """Whether a leg's batch can be taken now."""
+        return len(self._out) <= WAITING_MOST
+
+    def take(self, number: int, events: list[Event]) -> None:
+        """A leg's batch: what is new of it is handed over in the same breath if it can be."""
+        known = self._arbiter.acknowledgements
         out = self._arbiter.receive(number, events, time.time_ns())
-        if any(isinstance(each, Subscribed) and not each.quiet for each in events):
+        if self._arbiter.acknowledgements != known:
             others = set(self._tasks) - {number}
             if all(self._arbiter.covers(number, other) for other in others):
                 self._settled[number].set()
         self._ask()
-        if out:
+        if self._arbiter.is_waiting:
+            self._news.set()  # it is to be looked when that is over
+        if not out:
+            return
+        if self._is_idle and not self._out and self.taker is not None and self.taker.has_room:
+            self.taker.take(out)
+        else:
             self._out += out
             self._news.set()
 
@@ -267,6 +311,9 @@ def open_source(
     ``wanted`` is looked at anew for each connection that is renewed, so it may change.
     """
     pace, numbers, standing = DialPace(), itertools.count(1), Standing()
+    # Copies of what has no number are matched by all that they say: to remember it costs no more.
+    is_numbered = all(each.feed in FEEDS and FEEDS[each.feed].numbered for each in wanted)
+    read = decode_typed if redundancy == 1 or is_numbered else remembering()
 
     def live(*, resync: bool, snapshots_pass: bool) -> Live:
         return Live(
@@ -281,6 +328,7 @@ def open_source(
             pace=pace,
             numbers=numbers,
             standing=standing,
+            read=read,
         )
 
     if redundancy == 1:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from kfws.protocol.events import Data, Event, Gap, Notice, Restart, Resync, Stale
+from kfws.protocol.events import Beat, Data, Event, Gap, Notice, Restart, Resync, Stale
 from kfws.protocol.sequence import gap_of
 
 __all__ = ["Shedding"]
@@ -88,8 +88,9 @@ class Shedding:
         """Drops the messages among them; answers of the venue and our own events are kept."""
         for event in events:
             if isinstance(event, Data):
-                if not event.quiet:
-                    self._of(event).drop(event, now_ns)
+                self._of(event).drop(event, now_ns)
+            elif isinstance(event, Beat):
+                pass
             elif isinstance(event, (Gap, Stale, Resync, Restart)):
                 self._of(event).since.append(event)
             elif len(self._others) < OTHERS_MOST:

@@ -8,6 +8,9 @@ back byte for byte, but for line breaks between its tokens, which are spaces on 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import orjson
@@ -20,11 +23,13 @@ __all__ = [
     "MESSAGES_HERE",
     "OWN",
     "Frame",
+    "has_breaks",
     "is_begun",
     "moment_of",
     "one_line",
     "read",
     "stamp",
+    "stamped",
     "write",
 ]
 
@@ -43,8 +48,11 @@ OWN = b'{"kfws":'
 
 # 19 digits reach to the year 2286; more is no moment in nanoseconds.
 _STAMP = re.compile(rb'([ \t]*)\{"received_ns":(\d{1,19})(,?)')
-_MOMENT = re.compile(rb'[ \t]*\{(?:"kfws":"[^"]*","at_ns"|"received_ns"):(\d{1,19})[,}]')
+_MOMENT = rb'[ \t]*\{(?:"kfws":"[^"]*","at_ns"|"received_ns"):(\d{1,19})[,}]'
 _BREAKS = bytes.maketrans(b"\r\n", b"  ")
+# As numbers: a byte that is looked for as bytes costs a TypeError that is raised and caught inside.
+_LF, _CR = b"\n\r"
+_behind_its_brace = itemgetter(slice(1, None))
 
 
 class Frame(NamedTuple):
@@ -56,9 +64,12 @@ class Frame(NamedTuple):
 
 def one_line(payload: bytes) -> bytes:
     """The payload without line breaks: JSON allows them between tokens only, as it does spaces."""
-    if b"\n" in payload or b"\r" in payload:
-        return payload.translate(_BREAKS)
-    return payload
+    return payload.translate(_BREAKS) if has_breaks(payload) else payload
+
+
+def has_breaks(text: bytes) -> bool:
+    """Whether there is a line break in it."""
+    return _LF in text or _CR in text
 
 
 def stamp(payload: bytes, received_ns: int) -> bytes:
@@ -68,6 +79,24 @@ def stamp(payload: bytes, received_ns: int) -> bytes:
     before, _, after = payload.partition(b"{")
     comma = b"" if after.lstrip().startswith(b"}") else b","
     return b'%b{"received_ns":%d%b%b' % (before, received_ns, comma, after)
+
+
+def stamped(payloads: Sequence[bytes], moments: Sequence[int]) -> bytes:
+    """The lines of a batch, each stamped with its moment (ns), without line breaks inside."""
+    if not _are_usual(payloads):
+        both = zip(payloads, moments, strict=True)
+        return b"".join([one_line(stamp(payload, at_ns)) + b"\n" for payload, at_ns in both])
+    # All at once, and a number written once for what came in one read: a third of the cost.
+    begins = [b'{"received_ns":%d,%%b\n' % at_ns * len([*same]) for at_ns, same in groupby(moments)]
+    return b"".join(begins) % tuple(map(_behind_its_brace, payloads))
+
+
+def _are_usual(payloads: Sequence[bytes]) -> bool:
+    """Whether each begins with a brace and a key, and none has a line break."""
+    if has_breaks(b"".join(payloads)):
+        return False
+    # Whatever sorts between these two begins like the first; # is the byte behind the quote.
+    return min(payloads, default=b"") >= b'{"' and max(payloads) < b"{#"
 
 
 def write(data: Data) -> bytes:
@@ -93,7 +122,7 @@ def read(line: bytes) -> Frame | dict[str, Any]:
 
 def moment_of(line: bytes) -> int | None:
     """When a line came, in nanoseconds; None of what is no line of a tape."""
-    found = _MOMENT.match(line)
+    found = re.match(_MOMENT, line)
     return None if found is None else int(found[1])
 
 

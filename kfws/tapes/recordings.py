@@ -119,7 +119,7 @@ def _in_time(head: list[Step], message_ns: int | None) -> Iterator[Step]:
 def data_of(payload: bytes, received_ns: int) -> Data | None:
     """The message of a recorded frame, without judging it; None if it is none."""
     data = wire.read_typed(payload) or wire.read_head(payload)
-    if isinstance(data, str) or data.event or not data.feed:
+    if not isinstance(data, Data) or not data.feed:
         return None
     data.payload, data.received_ns = payload, received_ns
     data.feed, is_snapshot = base_name(data.feed)

@@ -37,7 +37,6 @@ SNAPSHOTS = "book_snapshot"
 """In the place of the feed, as the venue calls it: copies of snapshots, for who begins to read in
 the middle. Apart from ``book``, so that the last one of each product is found by its subject."""
 
-_NAME = re.compile(r"[\w-]+")
 _HINT = "e.g. nats://localhost:4222/kraken"
 
 
@@ -66,7 +65,7 @@ class Address(NamedTuple):
             )
         hosts, _, stream = rest.partition("/")
         servers = tuple(f"{scheme}://{host}" for host in hosts.split(","))
-        if not _NAME.fullmatch(stream):
+        if not re.fullmatch(r"[\w-]+", stream):
             raise UsageError(f"{as_shown(text)} names no stream", hint=_HINT)
         for each in servers:
             _check_server(each)

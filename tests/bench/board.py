@@ -37,7 +37,15 @@ def messages(number: int, products: int) -> Iterator[Data]:
         product, at_ms = f"PF_X{i % products:03}USD", FIRST_MS + i // 10
         moved = re.sub(rb'"(bid|ask|last|markPrice|index)":(\d+)', _moved(i), text)
         payload = moved.replace(b'"PF_XBTUSD"', b'"%b"' % product.encode())
-        yield Data(payload, at_ms * 1_000_000, "ticker", "delta", product, None, at_ms)
+        yield Data(
+            payload=payload,
+            received_ns=at_ms * 1_000_000,
+            feed="ticker",
+            kind="delta",
+            product=product,
+            seq=None,
+            venue_ms=at_ms,
+        )
 
 
 def _moved(step: int) -> bytes:

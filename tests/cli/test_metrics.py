@@ -18,7 +18,15 @@ from tests.cli.program import PATIENCE_S, end, start
 
 
 def came(number: int, delay_ms: int) -> Data:
-    return Data(b"x" * 10, 1_000_000 * delay_ms, "book", "delta", "PF_XBTUSD", number, 0)
+    return Data(
+        payload=b"x" * 10,
+        received_ns=1_000_000 * delay_ms,
+        feed="book",
+        kind="delta",
+        product="PF_XBTUSD",
+        seq=number,
+        venue_ms=0,
+    )
 
 
 def opened(number: int) -> Opened:

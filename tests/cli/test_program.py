@@ -91,12 +91,18 @@ def test_a_stream_of_lines_imports_nothing_that_it_does_not_need() -> None:
 
 UNNEEDED = (HEAVY - {"asyncio", "orjson", "ssl", "uvloop", "websockets"}) | {
     "gzip",
+    "kfws.cli.booklines",
     "kfws.cli.secrets",
+    "kfws.cli.tab",
+    "kfws.cli.where",
+    "kfws.products_cache",
+    "kfws.protocol.book",
     "kfws.rest",
     "kfws.sim.server",
     "kfws.sinks.paint",
     "kfws.sinks.shelf",
     "kfws.tapes.files",
+    "kfws.tapes.names",
     "platformdirs",
 }
 """Of outputs, venues and commands that are not this one's."""

@@ -28,7 +28,17 @@ from kfws.errors import (
     Unreachable,
 )
 from kfws.errors import Refused as AllRefused
-from kfws.protocol.events import Broken, Closed, Data, Event, Notice, Opened, Refused, Subscribed
+from kfws.protocol.events import (
+    Beat,
+    Broken,
+    Closed,
+    Data,
+    Event,
+    Notice,
+    Opened,
+    Refused,
+    Subscribed,
+)
 from kfws.sinks.csv import Csv
 from kfws.sinks.ndjson import Ndjson
 from kfws.sinks.raw import Raw
@@ -43,7 +53,7 @@ from tests.frames_of import frames
 from tests.sinks.events import data
 
 TRADES = [data(payload) for payload in frames("trade", kind="delta")]
-BEAT = Data(b'{"feed":"heartbeat","time":1}', 1, "heartbeat", "delta", None, None, 1, True)
+BEAT = Beat(payload=b'{"feed":"heartbeat","time":1}', received_ns=1)
 OPENED = Opened(received_ns=1, connection=1, url="ws://x")
 INFO = Notice(payload=b'{"event":"info","version":1}', received_ns=1, event="info")
 SUBSCRIBED = Subscribed(
@@ -56,7 +66,15 @@ CLOSED = Closed(received_ns=1, connection=1, code=1000, reason="")
 
 def trade(number: int) -> Data:
     payload = b'{"feed":"trade","product_id":"PF_XBTUSD","seq":%d,"price":%d.0}' % (number, number)
-    return Data(payload, number, "trade", "delta", "PF_XBTUSD", number, number)
+    return Data(
+        payload=payload,
+        received_ns=number,
+        feed="trade",
+        kind="delta",
+        product="PF_XBTUSD",
+        seq=number,
+        venue_ms=number,
+    )
 
 
 def trades(first: int, last: int) -> list[Event]:
@@ -201,7 +219,11 @@ async def test_what_came_is_passed_on_unchanged_and_in_order_to_every_output(
     await stage.run(Scripted(events[:2], events[2:4], events[4:]))
     assert ndjson.bytes == payloads(TRADES)
     control = [INFO.payload, SUBSCRIBED.payload]
-    assert bytes(raw.bytes).splitlines() == [*control, *(each.payload for each in (*TRADES, BEAT))]
+    assert bytes(raw.bytes).splitlines() == [
+        *control,
+        *(each.payload for each in TRADES),
+        BEAT.payload,
+    ]
     assert kinds(tmp_path / "x") == [
         "header", "opened", "notice", "subscribed",
         *(str(each.seq) for each in TRADES),

@@ -22,10 +22,18 @@ START_MS = 1_790_359_964_000
 def read(payload: bytes, received_ns: int = 0) -> Data:
     """A payload as a Session gives it."""
     head = wire.read_head(payload)
-    assert not isinstance(head, str)
+    assert isinstance(head, Data)
     feed, is_snapshot = base_name(head.feed)
     kind: Kind = "snapshot" if is_snapshot else "delta"
-    return Data(payload, received_ns, feed, kind, head.product, head.seq, head.timestamp)
+    return Data(
+        payload=payload,
+        received_ns=received_ns,
+        feed=feed,
+        kind=kind,
+        product=head.product,
+        seq=head.seq,
+        venue_ms=head.timestamp,
+    )
 
 
 def level(price: str, qty: str) -> str:
@@ -285,14 +293,36 @@ def test_what_has_no_number_is_not_trusted() -> None:
 
 @given(st.binary(), st.sampled_from(["snapshot", "delta"]))
 def test_no_bytes_at_all_break_it(payload: bytes, kind: Kind) -> None:
-    folded = book(snapshot(100, BIDS), Data(payload, 0, "book", kind, "PF_XBTUSD", 101, None))
+    folded = book(
+        snapshot(100, BIDS),
+        Data(
+            payload=payload,
+            received_ns=0,
+            feed="book",
+            kind=kind,
+            product="PF_XBTUSD",
+            seq=101,
+            venue_ms=None,
+        ),
+    )
     assert folded.stale
     assert len(folded.levels("buy")) == 2
 
 
 def test_depth_without_end_is_no_more_than_unreadable() -> None:
     nested = b'{"feed":"book","more":' + b"[" * 5000 + b"]" * 5000 + b"}"
-    assert book(snapshot(100), Data(nested, 0, "book", "delta", None, 101, None)).stale
+    assert book(
+        snapshot(100),
+        Data(
+            payload=nested,
+            received_ns=0,
+            feed="book",
+            kind="delta",
+            product=None,
+            seq=101,
+            venue_ms=None,
+        ),
+    ).stale
 
 
 # Crossed

@@ -18,7 +18,15 @@ def data(payload: bytes, received_ns: int = AT_NS) -> Data:
     feed, is_snapshot = base_name(head.feed)
     kind = "snapshot" if is_snapshot else "delta"
     at_ms = head.venue_ms or head.timestamp
-    return Data(payload, received_ns, feed, kind, head.product, head.seq, at_ms)  # type: ignore[arg-type]
+    return Data(
+        payload=payload,
+        received_ns=received_ns,
+        feed=feed,
+        kind=kind,  # type: ignore[arg-type]
+        product=head.product,
+        seq=head.seq,
+        venue_ms=at_ms,
+    )
 
 
 def all_data() -> list[Data]:
@@ -26,6 +34,6 @@ def all_data() -> list[Data]:
     found = []
     for payload in (each for name in names() for each in frames(name)):
         head = read_head(payload)
-        if isinstance(head, Data) and head.feed and not head.event:
+        if isinstance(head, Data) and head.feed:
             found.append(data(payload))
     return found

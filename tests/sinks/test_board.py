@@ -366,7 +366,19 @@ def test_a_price_beyond_all_numbers_stops_no_picture(price: str) -> None:
         payload = odd.payload.replace(b'"last":%b' % str(84000.0 + second).encode(), b'"last":' + (
             price if price[-1] != "N" else '"NaN"'
         ).encode())  # fmt: skip
-        found.take([Data(payload, AT_NS, "ticker", "delta", "PF_XBTUSD", second, None)])
+        found.take(
+            [
+                Data(
+                    payload=payload,
+                    received_ns=AT_NS,
+                    feed="ticker",
+                    kind="delta",
+                    product="PF_XBTUSD",
+                    seq=second,
+                    venue_ms=None,
+                )
+            ]
+        )
         assert len(found.rows(AT_NS + second * 10**9, WIDE)) == 2
 
 

@@ -149,7 +149,17 @@ def test_whatever_a_message_says_both_ways_write_the_same(
         name = "ticker" if kind == "delta" else "ticker_snapshot"
         parts = [f'"feed":"{name}"', *(f'"{key}":{token}' for key, token in pairs)]
         payload = f"{{{','.join(parts)}}}".encode()
-        events.append(Data(payload, AT_NS, "ticker", kind, None, None, None))  # type: ignore[arg-type]
+        events.append(
+            Data(
+                payload=payload,
+                received_ns=AT_NS,
+                feed="ticker",
+                kind=kind,  # type: ignore[arg-type]
+                product=None,
+                seq=None,
+                venue_ms=None,
+            )
+        )
     quick, patient = in_both_ways("ticker", events)
     assert quick == patient
 
@@ -157,7 +167,15 @@ def test_whatever_a_message_says_both_ways_write_the_same(
 @given(note=st.text())
 def test_any_text_is_read_back_by_a_csv_reader(note: str) -> None:
     payload = orjson.dumps({"feed": "notifications_auth", "notifications": [{"note": note}]})
-    event = Data(payload, 1, "notifications_auth", "delta", None, None, None)
+    event = Data(
+        payload=payload,
+        received_ns=1,
+        feed="notifications_auth",
+        kind="delta",
+        product=None,
+        seq=None,
+        venue_ms=None,
+    )
     [row] = _table(Csv(feed="notifications_auth").encode([event]))
     assert row["note"] == note
 

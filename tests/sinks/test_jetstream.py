@@ -76,7 +76,15 @@ def deltas(first: int, last: int, product: str = "PF_XBTUSD", *, at_ns: int = 0)
         '{"feed":"book","product_id":"%s","side":"buy","seq":%d,"price":1,"qty":1,"timestamp":%d}'
     )
     return [
-        Data((text % (product, n, n)).encode(), at_ns, "book", "delta", product, n, n)
+        Data(
+            payload=(text % (product, n, n)).encode(),
+            received_ns=at_ns,
+            feed="book",
+            kind="delta",
+            product=product,
+            seq=n,
+            venue_ms=n,
+        )
         for n in range(first, last + 1)
     ]
 
@@ -141,7 +149,15 @@ def a_snapshot(seq: int) -> Data:
         '"bids":[],"asks":[]}'
     )
     payload = (text % (seq, seq)).encode()
-    return Data(payload, time.time_ns(), "book", "snapshot", "PF_XBTUSD", seq, seq)
+    return Data(
+        payload=payload,
+        received_ns=time.time_ns(),
+        feed="book",
+        kind="snapshot",
+        product="PF_XBTUSD",
+        seq=seq,
+        venue_ms=seq,
+    )
 
 
 async def test_snapshots_of_books_are_kept_apart_too_and_counted_once(
@@ -265,7 +281,15 @@ async def test_a_message_that_the_server_never_takes_is_kept_beside_the_spool(
     with nats_server(tmp_path / "server", "max_payload: 1000") as server:
         outlet = an_outlet(server, tmp_path, told := Told())
         await outlet.open()
-        large = Data(b'{"feed":"book","x":"' + b"x" * 2_000 + b'"}', 1, "book", "delta", "P", 1, 1)
+        large = Data(
+            payload=b'{"feed":"book","x":"' + b"x" * 2_000 + b'"}',
+            received_ns=1,
+            feed="book",
+            kind="delta",
+            product="P",
+            seq=1,
+            venue_ms=1,
+        )
         outlet.write([large, *deltas(1, 3)])
         await outlet.flush()
         outlet.close()

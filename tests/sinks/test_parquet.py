@@ -21,7 +21,15 @@ AT = 1_791_518_718_655_000_001
 
 
 def message(payload: bytes, feed: str = "trade") -> Data:
-    return Data(payload, AT, feed, "delta", None, None, None)
+    return Data(
+        payload=payload,
+        received_ns=AT,
+        feed=feed,
+        kind="delta",
+        product=None,
+        seq=None,
+        venue_ms=None,
+    )
 
 
 def messages_of(feed: str) -> list[Data]:

@@ -32,7 +32,15 @@ def message(number: int, feed: str = "book", product: str = "PF_XBTUSD", at: int
     payload = b'{"feed":"%b","product_id":"%b","seq":%d,"noise":"%b"}' % (
         feed.encode(), product.encode(), number, os.urandom(24).hex().encode(),
     )  # fmt: skip
-    return Data(payload, at, feed, "delta", product, number, number)
+    return Data(
+        payload=payload,
+        received_ns=at,
+        feed=feed,
+        kind="delta",
+        product=product,
+        seq=number,
+        venue_ms=number,
+    )
 
 
 def opened(number: int = 1) -> Opened:
@@ -254,7 +262,15 @@ def test_feeds_and_products_have_files_of_their_own_with_what_concerns_them(
 
 def test_what_concerns_no_single_product_has_a_file_for_all(tmp_path: Path) -> None:
     shelf = tape(tmp_path / "{product}.ndjson")
-    fills = Data(b'{"feed":"fills","seq":1}', AT, "fills", "delta", None, 1, 1)
+    fills = Data(
+        payload=b'{"feed":"fills","seq":1}',
+        received_ns=AT,
+        feed="fills",
+        kind="delta",
+        product=None,
+        seq=1,
+        venue_ms=1,
+    )
     shelf.write([HEADER, fills, message(2)], AT)
     shelf.close(AT)
     assert names(tmp_path) == ["PF_XBTUSD.ndjson", "all.ndjson"]

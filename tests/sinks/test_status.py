@@ -28,7 +28,15 @@ def gap(healed_by: str | None = None) -> Gap:
 
 def message(delay_ms: int = 12) -> Data:
     at_ms = AT_NS // 1_000_000
-    return Data(b"{}", AT_NS, "ticker", "delta", "PF_XBTUSD", None, at_ms - delay_ms)
+    return Data(
+        payload=b"{}",
+        received_ns=AT_NS,
+        feed="ticker",
+        kind="delta",
+        product="PF_XBTUSD",
+        seq=None,
+        venue_ms=at_ms - delay_ms,
+    )
 
 
 def test_it_says_where_from_what_and_how_it_goes() -> None:

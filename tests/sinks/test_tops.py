@@ -14,7 +14,15 @@ def line(bids: str, asks: str, spread: str = "2", stale: str = "false", product:
         f'{{"product_id":"{product}","seq":1,"timestamp":1000,"bids":[{bids}],"asks":[{asks}],'
         f'"spread":{spread},"mid":9,"stale":{stale}}}'
     )
-    return Data(text.encode(), 10**9, "book", "snapshot", product, 1, 1000)
+    return Data(
+        payload=text.encode(),
+        received_ns=10**9,
+        feed="book",
+        kind="snapshot",
+        product=product,
+        seq=1,
+        venue_ms=1000,
+    )
 
 
 BID, ASK = '{"price":8,"qty":1.50}', '{"price":10,"qty":3}'

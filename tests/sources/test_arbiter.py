@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kfws.protocol.events import (
+    Beat,
     Closed,
     Data,
     Duplicate,
@@ -33,28 +34,76 @@ S = 1_000_000_000
 
 
 def book(seq: int, at: int = 0) -> Data:
-    return Data(b'{"seq":%d}' % seq, at, "book", "delta", P, seq, None)
+    return Data(
+        payload=b'{"seq":%d}' % seq,
+        received_ns=at,
+        feed="book",
+        kind="delta",
+        product=P,
+        seq=seq,
+        venue_ms=None,
+    )
 
 
 def snapshot(seq: int, at: int = 0) -> Data:
-    return Data(b'{"snapshot":%d}' % seq, at, "book", "snapshot", P, seq, None)
+    return Data(
+        payload=b'{"snapshot":%d}' % seq,
+        received_ns=at,
+        feed="book",
+        kind="snapshot",
+        product=P,
+        seq=seq,
+        venue_ms=None,
+    )
 
 
 def trades(numbers: Iterable[int], at: int = 0) -> Data:
     payload = json.dumps({"trades": [{"seq": each} for each in numbers]}).encode()
-    return Data(payload, at, "trade", "snapshot", P, None, None)
+    return Data(
+        payload=payload,
+        received_ns=at,
+        feed="trade",
+        kind="snapshot",
+        product=P,
+        seq=None,
+        venue_ms=None,
+    )
 
 
 def trade(seq: int, at: int = 0) -> Data:
-    return Data(b'{"seq":%d}' % seq, at, "trade", "delta", P, seq, None)
+    return Data(
+        payload=b'{"seq":%d}' % seq,
+        received_ns=at,
+        feed="trade",
+        kind="delta",
+        product=P,
+        seq=seq,
+        venue_ms=None,
+    )
 
 
 def ticker(text: str, at: int = 0, kind: Any = "delta") -> Data:
-    return Data(text.encode(), at, "ticker", kind, P, None, None)
+    return Data(
+        payload=text.encode(),
+        received_ns=at,
+        feed="ticker",
+        kind=kind,
+        product=P,
+        seq=None,
+        venue_ms=None,
+    )
 
 
 def fill(text: str, at: int) -> Data:
-    return Data(text.encode(), at, "fills", "delta", P, None, None)
+    return Data(
+        payload=text.encode(),
+        received_ns=at,
+        feed="fills",
+        kind="delta",
+        product=P,
+        seq=None,
+        venue_ms=None,
+    )
 
 
 def opened(at: int = 0) -> Opened:
@@ -301,7 +350,15 @@ def test_when_all_connections_were_away_the_first_to_see_a_new_count_is_believed
 
 
 def test_a_lower_number_from_before_the_last_message_is_an_old_copy() -> None:
-    newest = Data(b'{"seq":9}', 5, "book", "delta", P, 9, 1000)
+    newest = Data(
+        payload=b'{"seq":9}',
+        received_ns=5,
+        feed="book",
+        kind="delta",
+        product=P,
+        seq=9,
+        venue_ms=1000,
+    )
     stream = Stream().hear(1, newest, closed()).hear(2, closed()).hear(1, opened(7))
     stream.hear(1, counts_anew("book", 9, 8, venue_ms=999), book(8, 8), book(9, 8), book(10, 8))
     assert stream.numbers == [9, 10]
@@ -319,7 +376,15 @@ def test_a_connection_that_was_away_meanwhile_is_of_the_present_count() -> None:
 
 
 def at(seq: int, venue_ms: int) -> Data:
-    return Data(b'{"seq":%d}' % seq, venue_ms * 10**6, "trade", "delta", P, seq, venue_ms)
+    return Data(
+        payload=b'{"seq":%d}' % seq,
+        received_ns=venue_ms * 10**6,
+        feed="trade",
+        kind="delta",
+        product=P,
+        seq=seq,
+        venue_ms=venue_ms,
+    )
 
 
 def test_a_number_of_before_with_a_younger_time_is_of_a_new_count() -> None:
@@ -333,7 +398,15 @@ def test_a_number_of_before_with_a_younger_time_is_of_a_new_count() -> None:
 
 def test_a_snapshot_of_before_with_a_younger_time_begins_a_new_count() -> None:
     def told(kind: Any, seq: int, venue_ms: int) -> Data:
-        return Data(b'{"seq":%d}' % seq, venue_ms * 10**6, "book", kind, P, seq, venue_ms)
+        return Data(
+            payload=b'{"seq":%d}' % seq,
+            received_ns=venue_ms * 10**6,
+            feed="book",
+            kind=kind,
+            product=P,
+            seq=seq,
+            venue_ms=venue_ms,
+        )
 
     stream = Stream().hear(1, told("delta", 60, 1000)).hear(2, told("delta", 60, 1000))
     stream.hear(2, told("snapshot", 60, 9000), told("snapshot", 50, 1900))  # of the same count
@@ -522,7 +595,15 @@ def test_what_only_greeted_a_follower_is_not_given_at_a_takeover() -> None:
 
 def test_what_is_older_than_the_last_that_was_given_stays_away() -> None:
     def timed(text: str, venue_ms: int) -> Data:
-        return Data(text.encode(), 0, "ticker", "delta", P, None, venue_ms)
+        return Data(
+            payload=text.encode(),
+            received_ns=0,
+            feed="ticker",
+            kind="delta",
+            product=P,
+            seq=None,
+            venue_ms=venue_ms,
+        )
 
     stream = Stream("ticker").hear(1, timed("a", 1)).hear(2, timed("hello", 2))
     stream.hear(1, timed("b", 3), closed()).hear(2, timed("c", 4))
@@ -583,7 +664,7 @@ def test_notices_come_from_one_connection_and_copies_are_swallowed() -> None:
 
 
 def test_quiet_heartbeats_are_passed() -> None:
-    beat = Data(b"{}", 0, "heartbeat", "delta", None, None, None, True)
+    beat = Beat(payload=b"{}", received_ns=0)
     assert Stream().hear(1, beat).hear(2, beat).out == [beat, beat]
 
 

@@ -31,7 +31,15 @@ def server(tmp_path: Path) -> Iterator[NatsServer]:
 def deltas(*numbers: int, feed: str = "book", product: str = "PF_XBTUSD") -> list[Data]:
     text = '{"feed":"%s","product_id":"%s","side":"buy","seq":%d,"price":1,"qty":1,"timestamp":%d}'
     return [
-        Data((text % (feed, product, n, n)).encode(), time.time_ns(), feed, "delta", product, n, n)
+        Data(
+            payload=(text % (feed, product, n, n)).encode(),
+            received_ns=time.time_ns(),
+            feed=feed,
+            kind="delta",
+            product=product,
+            seq=n,
+            venue_ms=n,
+        )
         for n in numbers
     ]
 
@@ -288,7 +296,15 @@ async def keep(server: NatsServer, seq: int, product: str = "PF_XBTUSD") -> Data
         '"bids":[{"price":1,"qty":1}],"asks":[]}'
     )
     payload = (text % (product, seq, seq)).encode()
-    data = Data(payload, time.time_ns(), "book", "snapshot", product, seq, seq)
+    data = Data(
+        payload=payload,
+        received_ns=time.time_ns(),
+        feed="book",
+        kind="snapshot",
+        product=product,
+        seq=seq,
+        venue_ms=seq,
+    )
     filed = Names("kraken", "sim", "west").file_kept(data)
     client = await nats.connect(server.host)
     try:
@@ -420,13 +436,13 @@ def tickers(first_ns: int, count: int) -> list[Data]:
     moments = [first_ns + n * 1_000_000_000 for n in range(count)]
     return [
         Data(
-            (text % (at_ns // 1_000_000)).encode(),
-            at_ns,
-            "ticker",
-            "delta",
-            "PF_XBTUSD",
-            None,
-            at_ns // 1_000_000,
+            payload=(text % (at_ns // 1_000_000)).encode(),
+            received_ns=at_ns,
+            feed="ticker",
+            kind="delta",
+            product="PF_XBTUSD",
+            seq=None,
+            venue_ms=at_ns // 1_000_000,
         )
         for at_ns in moments
     ]

@@ -15,14 +15,22 @@ from kfws.protocol.session import Subscription
 from kfws.sim.server import SimOptions, serve
 from kfws.sources.backoff import DialPace
 from kfws.sources.connection import Target
-from kfws.sources.live import Live
+from kfws.sources.live import Live, Taker
 from kfws.sources.redundant import Redundant, open_source
 
 P = "PF_XBTUSD"
 
 
 def book(seq: int) -> Data:
-    return Data(b'{"seq":%d}' % seq, 0, "book", "delta", P, seq, None)
+    return Data(
+        payload=b'{"seq":%d}' % seq,
+        received_ns=0,
+        feed="book",
+        kind="delta",
+        product=P,
+        seq=seq,
+        venue_ms=None,
+    )
 
 
 def opened(number: int) -> list[Event]:
@@ -36,10 +44,11 @@ class Scripted:
     def __init__(
         self,
         *batches: list[Event],
-        error: KfwsError | None = None,
+        error: Exception | None = None,
         rest: tuple[list[Event], ...] = (),
     ) -> None:
         self.on_failure: Callable[[KfwsError], None] | None = None
+        self.taker: Taker | None = None
         self._batches = batches
         self._error = error
         self._rest = rest
@@ -171,6 +180,47 @@ async def test_two_real_connections_one_of_which_is_torn_lose_nothing() -> None:
     assert first is not None
     assert deltas == list(range(first, first + len(deltas)))
     assert not any(isinstance(each, Gap) for each in events)
+
+
+async def test_a_fault_of_ours_in_a_leg_ends_the_stream() -> None:
+    broken = Scripted(opened(1), error=ZeroDivisionError("a bug"))
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        await collect(redundant(broken, Scripted(opened(2))), lambda found: False)
+
+
+class Prompt:
+    """Takes what is handed over in the same breath, as long as it has room."""
+
+    def __init__(self) -> None:
+        self.has_room = True
+        self.taken: list[Event] = []
+
+    def take(self, events: list[Event]) -> None:
+        self.taken += events
+
+
+async def test_what_comes_while_nothing_waits_is_handed_over_in_the_same_breath() -> None:
+    legs = Scripted(opened(1)), Scripted(opened(2))
+    source, prompt = redundant(*legs), Prompt()
+    source.taker = prompt
+    async with aclosing(source.events()) as batches:
+        pulling = asyncio.create_task(anext(batches))
+        while not all(leg.taker for leg in legs):  # noqa: ASYNC110  # both have begun
+            await asyncio.sleep(0)
+        one, other = (leg.taker for leg in legs)
+        assert one is not None
+        assert other is not None
+        while len(prompt.taken) < 3:  # noqa: ASYNC110  # what they said first went the same way
+            await asyncio.sleep(0)
+        one.take([book(1), book(2)])
+        other.take([book(1), book(2), book(3)])
+        assert numbers(prompt.taken) == [1, 2, 3]
+        prompt.has_room = False
+        one.take([book(3), book(4)])
+        prompt.has_room = True
+        other.take([book(4), book(5)])
+        assert numbers(await pulling) == [4, 5], "what waits is not overtaken"
+        assert numbers(prompt.taken) == [1, 2, 3]
 
 
 async def test_what_is_wanted_later_is_told_to_all_legs() -> None:

@@ -5,18 +5,34 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kfws.protocol.events import Data, Event, Gap, Notice, Restart, Resync, Stale
+from kfws.protocol.events import Beat, Data, Event, Gap, Notice, Restart, Resync, Stale
 from kfws.sources.shedding import OTHERS_MOST, Shedding
 
 P = "PF_XBTUSD"
 
 
 def delta(seq: int, product: str = P) -> Data:
-    return Data(b"{}", seq, "book", "delta", product, seq, None)
+    return Data(
+        payload=b"{}",
+        received_ns=seq,
+        feed="book",
+        kind="delta",
+        product=product,
+        seq=seq,
+        venue_ms=None,
+    )
 
 
 def snapshot(seq: int) -> Data:
-    return Data(b"{}", seq, "book", "snapshot", P, seq, None)
+    return Data(
+        payload=b"{}",
+        received_ns=seq,
+        feed="book",
+        kind="snapshot",
+        product=P,
+        seq=seq,
+        venue_ms=None,
+    )
 
 
 def missing_at_venue(first: int, last: int) -> Gap:
@@ -73,7 +89,21 @@ def test_what_the_venue_left_out_stays_its_own_gap() -> None:
 
 def test_messages_without_numbers_are_counted() -> None:
     shedding = Shedding()
-    shedding.shed([Data(b"{}", at, "ticker", "delta", P, None, None) for at in (1, 2, 3)], 99)
+    shedding.shed(
+        [
+            Data(
+                payload=b"{}",
+                received_ns=at,
+                feed="ticker",
+                kind="delta",
+                product=P,
+                seq=None,
+                venue_ms=None,
+            )
+            for at in (1, 2, 3)
+        ],
+        99,
+    )
     [gap] = shedding.take(99)
     assert isinstance(gap, Gap)
     assert (gap.first, gap.last, gap.missing, gap.from_ns, gap.to_ns) == (None, None, 3, 1, 3)
@@ -82,7 +112,7 @@ def test_messages_without_numbers_are_counted() -> None:
 def test_answers_are_kept_and_quiet_heartbeats_are_not_counted() -> None:
     shedding = Shedding()
     notice = Notice(payload=b"{}", received_ns=1, event="alert", message="x")
-    beat = Data(b"{}", 1, "heartbeat", "delta", None, None, None, True)
+    beat = Beat(payload=b"{}", received_ns=1)
     shedding.shed([beat, notice], 99)
     assert shedding.take(99) == [notice]
 

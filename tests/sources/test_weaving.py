@@ -20,7 +20,15 @@ def delta(seq: int, product: str = "PF_XBTUSD", *, at_ms: int = 0, feed: str = "
         f'{{"feed":"{feed}","product_id":"{product}","side":"buy","seq":{seq},"price":{price}.0,'
         f'"qty":{seq * 3 % 5},"timestamp":{at_ms}}}'
     )
-    return Data(text.encode(), at_ms * 1_000_000, feed, "delta", product, seq, at_ms)
+    return Data(
+        payload=text.encode(),
+        received_ns=at_ms * 1_000_000,
+        feed=feed,
+        kind="delta",
+        product=product,
+        seq=seq,
+        venue_ms=at_ms,
+    )
 
 
 def snapshot(seq: int, product: str = "PF_XBTUSD", *, at_ms: int = 0, bids: str = "") -> Data:
@@ -29,7 +37,15 @@ def snapshot(seq: int, product: str = "PF_XBTUSD", *, at_ms: int = 0, bids: str 
         f'{{"feed":"book_snapshot","product_id":"{product}","timestamp":{at_ms},"seq":{seq},'
         f'"tickSize":null,"bids":[{bids}],"asks":[]}}'
     )
-    return Data(text.encode(), at_ms * 1_000_000, "book", "snapshot", product, seq, at_ms)
+    return Data(
+        payload=text.encode(),
+        received_ns=at_ms * 1_000_000,
+        feed="book",
+        kind="snapshot",
+        product=product,
+        seq=seq,
+        venue_ms=at_ms,
+    )
 
 
 def folded(events: list[Event]) -> Book:

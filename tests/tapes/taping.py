@@ -42,7 +42,15 @@ def book(seq: int, at_ns: int | None = None, *, product: str = "PF_A", later_ns:
         b'{"feed":"book","product_id":"%b","side":"buy","seq":%d,"price":%d.5,"qty":0.10,'
         b'"timestamp":%d}'
     ) % (product.encode(), seq, 100 + seq % 7, received_ns // 1_000_000 - 5)
-    return Data(payload, received_ns + later_ns, "book", "delta", product, seq, None)
+    return Data(
+        payload=payload,
+        received_ns=received_ns + later_ns,
+        feed="book",
+        kind="delta",
+        product=product,
+        seq=seq,
+        venue_ms=None,
+    )
 
 
 def snapshot(seq: int, at_ns: int, *, product: str = "PF_A") -> Data:
@@ -50,12 +58,28 @@ def snapshot(seq: int, at_ns: int, *, product: str = "PF_A") -> Data:
         b'{"feed":"book_snapshot","product_id":"%b","timestamp":%d,"seq":%d,'
         b'"bids":[{"price":100.5,"qty":1}],"asks":[{"price":101.5,"qty":2}]}'
     ) % (product.encode(), at_ns // 1_000_000, seq)
-    return Data(payload, at_ns, "book", "snapshot", product, seq, None)
+    return Data(
+        payload=payload,
+        received_ns=at_ns,
+        feed="book",
+        kind="snapshot",
+        product=product,
+        seq=seq,
+        venue_ms=None,
+    )
 
 
 def ticker(at_ns: int, *, product: str = "PF_A") -> Data:
     payload = b'{"feed":"ticker","product_id":"%b","bid":%d}' % (product.encode(), at_ns)
-    return Data(payload, at_ns, "ticker", "delta", product, None, None)
+    return Data(
+        payload=payload,
+        received_ns=at_ns,
+        feed="ticker",
+        kind="delta",
+        product=product,
+        seq=None,
+        venue_ms=None,
+    )
 
 
 def text(events: Iterable[Event]) -> bytes:

@@ -20,7 +20,17 @@ _VALUES = st.recursive(
 
 
 def _written(payload: bytes, received_ns: int) -> bytes:
-    return line.write(Data(payload, received_ns, "book", "delta", None, None, None))
+    return line.write(
+        Data(
+            payload=payload,
+            received_ns=received_ns,
+            feed="book",
+            kind="delta",
+            product=None,
+            seq=None,
+            venue_ms=None,
+        )
+    )
 
 
 def test_the_stamp_is_the_first_key_and_the_payload_follows_untouched() -> None:
@@ -62,6 +72,24 @@ def test_a_line_is_one_line_and_gives_back_payload_and_time(
 def test_line_breaks_between_tokens_become_spaces() -> None:
     payload = b'{\r\n"feed":"heartbeat",\n"time":1}'
     assert _written(payload, 1) == b'{"received_ns":1,  "feed":"heartbeat", "time":1}'
+
+
+_MOMENTS = st.integers(0, 3) | st.integers(0, 2**63 - 1)
+_USUAL = st.sampled_from([*(event.payload for event in all_data()), b'{"":"%b%d%%"}'])
+_ODD = st.binary(max_size=5) | st.sampled_from(
+    [b"{", b'{"', b"{#}", b"{}", b'{ "a":1}', b' {"a":1}', b'{"a":\n1}', b'{"a":1}\r\n']
+)
+
+
+@given(
+    st.lists(st.tuples(_USUAL, _MOMENTS), min_size=1) | st.lists(st.tuples(_USUAL | _ODD, _MOMENTS))
+)
+def test_a_batch_gives_the_lines_that_its_messages_give_one_by_one(
+    batch: list[tuple[bytes, int]],
+) -> None:
+    payloads, moments = [payload for payload, _ in batch], [at_ns for _, at_ns in batch]
+    one_by_one = [_written(payload, at_ns) + b"\n" for payload, at_ns in batch]
+    assert line.stamped(payloads, moments) == b"".join(one_by_one)
 
 
 def test_an_own_event_comes_back_as_its_object() -> None:

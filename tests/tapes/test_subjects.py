@@ -8,8 +8,24 @@ from kfws.protocol.events import Data
 from kfws.tapes.subjects import CONNECTION, ID, RECEIVED, RECORDER, Address, Names, token
 
 NAMES = Names("kraken", "live", "west-1")
-BOOK = Data(b"{}", 5, "book", "delta", "PF_XBTUSD", 17, 1_700)
-TICKER = Data(b"{}", 5, "ticker", "delta", "PF_XBTUSD", None, 1_700)
+BOOK = Data(
+    payload=b"{}",
+    received_ns=5,
+    feed="book",
+    kind="delta",
+    product="PF_XBTUSD",
+    seq=17,
+    venue_ms=1_700,
+)
+TICKER = Data(
+    payload=b"{}",
+    received_ns=5,
+    feed="ticker",
+    kind="delta",
+    product="PF_XBTUSD",
+    seq=None,
+    venue_ms=1_700,
+)
 
 
 def test_an_address_names_a_stream_and_the_servers_of_a_cluster() -> None:
@@ -51,14 +67,30 @@ def test_another_message_has_another_id(change: dict[str, object]) -> None:
 
 
 def test_snapshots_of_trades_have_no_number_and_are_told_apart_by_what_they_hold() -> None:
-    one = Data(b'{"trades":[]}', 5, "trade", "snapshot", "PF_XBTUSD", None, None)
+    one = Data(
+        payload=b'{"trades":[]}',
+        received_ns=5,
+        feed="trade",
+        kind="snapshot",
+        product="PF_XBTUSD",
+        seq=None,
+        venue_ms=None,
+    )
     other = msgspec.structs.replace(one, payload=b'{"trades":[1]}', received_ns=6)
     again = msgspec.structs.replace(one, received_ns=7)
     assert NAMES.file(one).id == NAMES.file(again).id != NAMES.file(other).id
 
 
 def test_what_is_about_an_account_stands_apart() -> None:
-    fills = Data(b"{}", 5, "fills", "delta", None, None, None)
+    fills = Data(
+        payload=b"{}",
+        received_ns=5,
+        feed="fills",
+        kind="delta",
+        product=None,
+        seq=None,
+        venue_ms=None,
+    )
     assert NAMES.file(fills).subject == "kraken.live.private.fills.west-1"
 
 
@@ -79,9 +111,25 @@ def test_a_name_is_one_part_of_a_subject_whatever_it_holds() -> None:
 
 def test_the_same_words_twice_in_one_read_are_two_messages() -> None:
     names = Names("kraken", "sim", "a")
-    one = Data(b'{"feed":"balances"}', 7, "balances", "delta", None, None, None)
+    one = Data(
+        payload=b'{"feed":"balances"}',
+        received_ns=7,
+        feed="balances",
+        kind="delta",
+        product=None,
+        seq=None,
+        venue_ms=None,
+    )
     ids = [names.file(each).id for each in (one, one, one)]
     assert len(set(ids)) == 3
-    later = Data(one.payload, 8, "balances", "delta", None, None, None)
+    later = Data(
+        payload=one.payload,
+        received_ns=8,
+        feed="balances",
+        kind="delta",
+        product=None,
+        seq=None,
+        venue_ms=None,
+    )
     assert names.file(later).id not in ids
     assert names.file(one).id == ids[0]
