@@ -225,6 +225,9 @@ async def send(
             await asyncio.sleep(0)
         writer.write(chunk)
         await writer.drain()
+        # A venue tells all of its connections at once; else the first would be served alone until
+        # the system's buffers are full.
+        await asyncio.sleep(0)
     writer.write(encode(CLOSE, struct.pack("!H", 1000)))
 
 
