@@ -352,15 +352,16 @@ class Arbiter:
     def receive(self, leg: int, events: Iterable[Event], now_ns: int) -> list[Event]:
         """What is passed on of a connection's events."""
         out: list[Event] = []
-        append = out.append
+        append, copies = out.append, 0
+        key, stream = _NO_KEY, _NO_STREAM
         for event in events:
             if type(event) is not Data:
                 self._control(leg, event, now_ns, out)
             elif event.feed in _NUMBERED:
-                key = event.feed, event.product
-                stream = self._numbered.get(key)
-                if stream is None:
-                    stream = self._numbered[key] = _Numbered()
+                if event.product != key[1] or event.feed != key[0]:  # often of one stream in a row
+                    key = event.feed, event.product
+                    found = self._numbered.get(key)
+                    stream = self._numbered[key] = found or _Numbered()
                 seq, following, last = event.seq, stream.next, stream.last
                 if (
                     seq is None
@@ -380,12 +381,13 @@ class Arbiter:
                     seq < following
                     and stream.below is None
                     and (event.venue_ms or 0) - (last.venue_ms or 0) <= NEWER_MS
-                ):  # a copy
-                    self.swallowed += 1
+                ):
+                    copies += 1
                 else:
                     self._number(leg, key, stream, event, now_ns, out)
             else:
                 self._lead(leg, event, out)
+        self.swallowed += copies
         return out
 
     def tick(self, now_ns: int) -> list[Event]:
@@ -714,7 +716,8 @@ class Arbiter:
     def _pass(self, led: _Led, mark: int, data: Data, out: list[Event]) -> None:
         led.give(mark, data.received_ns)
         for leg, side in led.sides.items():
-            side.fresh = 0
+            if side.fresh:
+                side.fresh = 0
             if leg == led.leader or (side.ahead.kept and side.ahead.take_to(mark)):
                 side.owes_from = led.given  # it brought this, so nothing before it any more
         led.at_ns = data.received_ns
@@ -818,6 +821,8 @@ class Arbiter:
                 led.sides.pop(leg, None)
 
 
+_NO_KEY: Key = ("", None)
+_NO_STREAM = _Numbered()
 _NUMBERED = frozenset(name for name, feed in FEEDS.items() if feed.numbered)
 
 
