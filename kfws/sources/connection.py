@@ -33,7 +33,7 @@ from websockets.exceptions import (
 )
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import CloseCode, Frame, Opcode
-from websockets.protocol import OPEN, Event
+from websockets.protocol import CLOSING, OPEN, Event
 
 from kfws.errors import KfwsError, MissingExtra, Unreachable, UsageError
 from kfws.protocol.auth import as_shown
@@ -134,6 +134,8 @@ class Connection(ClientConnection):
         self.ended = False
         self.opened_ns = 0
         """When the venue's answer to the handshake came."""
+        self._has_failed = False
+        """Whether a text was no UTF-8: nothing counts any more."""
         self._crowd = 0
         self.read_ns = 0
         """When the last bytes came, on the wall's clock."""
@@ -175,7 +177,7 @@ class Connection(ClientConnection):
         self._may_have_more = len(data) >= TLS_RECORD
         if self._tail:
             self._missing -= len(data)
-            if self._missing > 0 and self.protocol.state is OPEN:
+            if self._missing > 0 and self._hears:
                 self._later += data
                 return
             data = self._take_tail() + data
@@ -261,12 +263,12 @@ class Connection(ClientConnection):
         section 5.2). What is no whole frame waits for the next read.
         """
         at, size = 0, len(data)
-        while self.protocol.state is OPEN:
+        while self._hears:
             if not self._parts:
                 at = self._cut_texts(data, at)
                 if at == size:
                     return
-                if self.protocol.state is not OPEN:  # one was no UTF-8
+                if self._has_failed:  # one was no UTF-8
                     break
             end = _end_of_frame(data, at)
             if end > size:
@@ -278,6 +280,16 @@ class Connection(ClientConnection):
             at = end
         if at < size:
             super().data_received(data[at:])
+
+    @property
+    def _hears(self) -> bool:
+        """Whether what comes are frames that count: behind our own close too, until the venue's
+        comes. A venue that has much under way says it all first."""
+        protocol = self.protocol
+        if protocol.state is CLOSING:
+            is_sound = protocol.parser_exc is None and not self._has_failed
+            return is_sound and protocol.close_rcvd is None
+        return protocol.state is OPEN
 
     def _cut_texts(self, data: bytes, at: int) -> int:
         """The hot way: the whole text frames, plain or compressed, that stand in a row from here;
@@ -364,7 +376,8 @@ class Connection(ClientConnection):
 
     def _fail_utf8(self) -> None:
         """RFC 6455, section 8.1; the library would do so while decoding."""
-        if self.protocol.state is OPEN:
+        if self._hears:
+            self._has_failed = True
             self.protocol.fail(CloseCode.INVALID_DATA, "invalid UTF-8")
             self.send_data()
 
