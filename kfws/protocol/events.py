@@ -118,6 +118,7 @@ class Data(Event, gc=False, kw_only=True, rename=_wire_name):
     venue_ms: Number | None = None
     """The venue's own time of the message, where it has one."""
     kind: NotTold = "delta"
+    """``snapshot`` or ``delta``: by the name of its feed, never by a key of its own."""
     payload: bytes = b""
     """The frame exactly as it came."""
     received_ns: int = 0
