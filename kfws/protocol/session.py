@@ -414,6 +414,11 @@ class Session:
         if self._secrets:
             frames = [self._without_secrets(each) for each in frames]
         are_plain = wire.are_plain(frames)
+        if (
+            read is not wire.decode_typed
+            and max(map(len, frames), default=0) > wire.REMEMBERED_BYTES
+        ):
+            read = wire.decode_typed
         for payload in frames:
             try:
                 data = read(payload)

@@ -37,13 +37,15 @@ decode_typed = msgspec.json.Decoder(Data).decode
 msgspec.DecodeError at anything odd. What it says of a frame that is not plain is not to be relied
 on."""
 
-# What one connection brought and another one may bring soon.
+# What one connection brought and another one may bring soon: so many messages, none of them longer.
 REMEMBERED = 4096
+REMEMBERED_BYTES = 1024
 
 
 def remembering() -> Callable[[bytes], Data]:
     """``decode_typed`` for several connections of the same feeds: of a copy nothing is read again.
-    It gives the very object that it gave before, to be copied by whom that one is not for."""
+    It gives the very object that it gave before, to be copied by whom that one is not for. Not
+    for what is longer than ``REMEMBERED_BYTES``."""
     return lru_cache(REMEMBERED)(decode_typed)
 
 

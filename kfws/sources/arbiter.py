@@ -457,7 +457,7 @@ class Arbiter:
             stream.leg = leg
             out.append(data)
             if stream.held or stream.snapshot is not None:
-                self._release(stream, out)
+                self._release(stream, now_ns, out)
         elif seq < stream.next:
             if stream.is_past(data.venue_ms):
                 # No copy of anything: its time is past that of all that the old count gave.
@@ -530,8 +530,9 @@ class Arbiter:
             )
             stream.stale_ns = None
 
-    def _release(self, stream: _Numbered, out: list[Event]) -> None:
-        """Passes on what is held and is next by now, and forgets what came otherwise."""
+    def _release(self, stream: _Numbered, now_ns: int, out: list[Event]) -> None:
+        """Passes on what is held and is next by now, and forgets what came otherwise. What is
+        missing behind that is waited for as long as what was missing before."""
         held, following = stream.held, stream.next or 0
         while held and (data := held.pop(following, None)) is not None:
             following += 1
@@ -541,8 +542,8 @@ class Arbiter:
         if stream.snapshot is not None and (_newest(stream.snapshot) or 0) < following:
             stream.snapshot = None
             self.swallowed += 1
-        if not held and stream.snapshot is None:
-            stream.due = None
+        is_waiting = held or stream.snapshot is not None
+        stream.due = self._here(now_ns) + self._wait_ns if is_waiting else None
 
     def _give_up(self, key: Key, stream: _Numbered, now_ns: int, out: list[Event]) -> None:
         """The first message that is waited for did not come."""
@@ -562,8 +563,7 @@ class Arbiter:
                 stream.stale_ns = stream.at_ns
                 self.asks.append((stream.leg, key))
                 out.append(Stale(received_ns=now_ns, feed=key[0], product=key[1]))
-        stream.due = self._here(now_ns) + self._wait_ns
-        self._release(stream, out)
+        self._release(stream, now_ns, out)
 
     def _pass_snapshot(
         self,
@@ -635,6 +635,9 @@ class Arbiter:
         if stream.next is None or event.seq <= stream.next - WINDOW:
             self._begin_anew(key, stream, event, now_ns, out, leg=leg)
             return
+        reached = [stream.next - 1, *stream.held, _newest(stream.snapshot) or 0]
+        if event.last > max(reached):
+            return  # of the count before this one: a connection that came back tells of it late
         if event.seq >= stream.next or (stream.age_ms(event.venue_ms) or 0) < 0:
             return  # lower for this connection, whose messages were behind, but not for all
         fresh = {
@@ -826,8 +829,10 @@ _NO_STREAM = _Numbered()
 _NUMBERED = frozenset(name for name, feed in FEEDS.items() if feed.numbered)
 
 
-def _newest(snapshot: Data) -> int | None:
-    """The number up to which a snapshot goes; None of an empty list of trades."""
+def _newest(snapshot: Data | None) -> int | None:
+    """The number up to which a snapshot goes; None of an empty list of trades, and of none."""
+    if snapshot is None:
+        return None
     if snapshot.seq is not None:
         return snapshot.seq
     return max(numbers_of(snapshot), default=None)

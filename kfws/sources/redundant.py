@@ -131,7 +131,9 @@ class Redundant:
                 self._news.clear()
                 due = self._arbiter.next_at()
                 now_ns = time.time_ns()
-                if loop.time() - ticked_at >= TICK_S or (due is not None and now_ns >= due):
+                is_due = due is not None and now_ns >= due
+                # What is missing may lie in a buffer of ours: then it is no time to miss it.
+                if not self.buffered and (is_due or loop.time() - ticked_at >= TICK_S):
                     ticked_at = loop.time()
                     self._out += self._arbiter.tick(now_ns)
                     self._ask()
@@ -197,7 +199,11 @@ class Redundant:
 
     def _patience_s(self) -> float:
         due = self._arbiter.next_at()
-        return TICK_S if due is None else min(TICK_S, max(0.001, (due - time.time_ns()) / 1e9))
+        return (
+            TICK_S
+            if due is None or self.buffered
+            else min(TICK_S, max(0.001, (due - time.time_ns()) / 1e9))
+        )
 
     async def _keep(self) -> None:
         """Starts the legs, and replaces the oldest when its time has come."""

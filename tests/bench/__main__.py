@@ -96,7 +96,7 @@ def describe(bench: Bench, took_s: float) -> str:
             f"{platform.release()}.",
             f"* kfws {metadata.version('kfws')}; Python {platform.python_version()}, {versions}.",
             f"* Yardsticks: {yard.versions()}.",
-            f"* {bench.rounds} interleaved rounds, {bench.messages:,} messages a run; figures are "
+            f"* Up to {bench.rounds} interleaved rounds, {bench.messages:,} messages a run; figures are "
             "minimum / median / maximum.",
         ]
     )

@@ -130,14 +130,17 @@ SAFE = {
 
 
 def patterns() -> Iterator[tuple[str, re.Pattern[Any]]]:
-    """Every pattern that a module keeps."""
+    """Every pattern that a module keeps, compiled or as a text for ``re`` to compile in time."""
     for path in sorted((ROOT / "kfws").rglob("*.py")):
-        if "re.compile" not in path.read_text(encoding="utf-8"):
+        text = path.read_text(encoding="utf-8")
+        if "import re\n" not in text:
             continue
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
         for key, value in vars(importlib.import_module(name)).items():
             if isinstance(value, re.Pattern):
                 yield f"{name}.{key}", value
+            elif isinstance(value, (str, bytes)) and re.search(rf"\bre\.\w+\(\s*{key}\b", text):
+                yield f"{name}.{key}", re.compile(value)
 
 
 def nests(parsed: Any, inside: bool = False) -> bool:

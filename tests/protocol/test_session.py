@@ -1123,3 +1123,8 @@ def test_what_another_connection_brought_too_is_read_once_and_has_its_own_moment
     assert {each.received_ns for each in second} == {2}
     assert [replace(each, received_ns=2) for each in first] == second
     assert read.cache_info().hits == len(second)  # type: ignore[attr-defined]
+    long = b'{"feed":"ticker","product_id":"PF_XBTUSD","x":"%s"}' % (b"x" * 2000)
+    assert [
+        each.payload for each in map(only, (one, other), (long, long)) if isinstance(each, Data)
+    ]
+    assert read.cache_info().currsize == len(second)  # type: ignore[attr-defined]

@@ -169,6 +169,25 @@ class Stream:
 # Numbered streams
 
 
+def test_each_message_that_is_missing_is_waited_for_as_long() -> None:
+    stream = Stream().hear(1, book(1), book(3)).hear(2, book(1))
+    stream.wait(WAIT_NS - 1).hear(1, book(5))
+    stream.hear(2, book(2)).wait(WAIT_NS - 1).hear(2, book(3), book(4))
+    assert stream.numbers == [1, 2, 3, 4, 5]
+    assert stream.ranges == []
+
+
+def test_a_connection_that_comes_back_tells_late_of_a_restart_that_is_over() -> None:
+    stream = Stream().hear(1, *map(book, range(1000, 1004))).hear(2, book(1003))
+    stream.hear(1, closed(1)).hear(2, closed(1)).out.clear()
+    stream.hear(1, opened(2), counts_anew("book", 1003, 100), snapshot(100, at=2))
+    stream.hear(1, *(book(each, at=3) for each in range(101, 110)))
+    stream.hear(2, opened(4), counts_anew("book", 1003, 107), snapshot(107, at=4), book(108, at=4))
+    stream.hear(1, book(110, at=5), closed(6)).hear(2, book(109, at=6), book(110), book(111))
+    assert stream.numbers == [*range(101, 112)]
+    assert [each.seq for each in stream.out if isinstance(each, Restart)] == [100]
+
+
 def test_what_is_missing_is_waited_for_by_our_own_clock_where_there_is_one() -> None:
     arbiter = Arbiter()
     arbiter.here_ns = 1000 * S

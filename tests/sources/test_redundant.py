@@ -13,6 +13,7 @@ from kfws.errors import KfwsError, Unreachable
 from kfws.protocol.events import Closed, Data, Event, Gap, Notice, Opened, Subscribed, Tick
 from kfws.protocol.session import Subscription
 from kfws.sim.server import SimOptions, serve
+from kfws.sources.arbiter import Arbiter
 from kfws.sources.backoff import DialPace
 from kfws.sources.connection import Target
 from kfws.sources.live import Live, Taker
@@ -221,6 +222,28 @@ async def test_what_comes_while_nothing_waits_is_handed_over_in_the_same_breath(
         other.take([book(4), book(5)])
         assert numbers(await pulling) == [4, 5], "what waits is not overtaken"
         assert numbers(prompt.taken) == [1, 2, 3]
+
+
+async def test_what_may_lie_in_a_buffer_of_ours_is_not_missed_yet() -> None:
+    one, other = Scripted(opened(1), [book(1), book(3)]), Scripted(opened(2))
+    other.buffered = 1
+    source = Redundant(
+        lambda number: (one, other)[number - 1],
+        2,
+        renew_s=60,
+        apart_s=0,
+        arbiter=Arbiter(wait_ns=1),
+    )
+    found: list[Event] = []
+    async with aclosing(source.events()) as batches:
+        while not any(isinstance(each, Tick) for each in found):
+            found += await anext(batches)
+        assert numbers(found) == [1]
+        assert not any(isinstance(each, Gap) for each in found)
+        other.buffered = 0
+        assert other.taker is not None
+        other.taker.take([book(2)])
+        assert numbers(await anext(batches)) == [2, 3]
 
 
 async def test_what_is_wanted_later_is_told_to_all_legs() -> None:
