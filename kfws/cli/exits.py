@@ -27,7 +27,7 @@ class ExitStatus(IntEnum):
     UNWELCOME = 4, "credentials missing, malformed or refused; HTTP 401 and 403"
     REFUSED = 5, "a request or every subscription was turned down, or one under --strict"
     PROTOCOL = 6, "the venue broke its own protocol, under --strict"
-    INCOMPLETE = 7, "messages are missing: under --strict or by verify; convert could not read all"
+    INCOMPLETE = 7, "messages are missing: --strict, verify; or convert could not read all"
     OUTPUT = 8, "an output failed: disk full, not writable, another writer, not a tape"
     NOTHING = 9, "--timeout passed with no message, or --until never matched"
     HANGUP = 129, "SIGHUP: outputs flushed and closed first"

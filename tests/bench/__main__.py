@@ -96,8 +96,8 @@ def describe(bench: Bench, took_s: float) -> str:
             f"{platform.release()}.",
             f"* kfws {metadata.version('kfws')}; Python {platform.python_version()}, {versions}.",
             f"* Yardsticks: {yard.versions()}.",
-            f"* Up to {bench.rounds} interleaved rounds, {bench.messages:,} messages a run; figures are "
-            "minimum / median / maximum.",
+            f"* Up to {bench.rounds} interleaved rounds, {bench.messages:,} messages a run; "
+            "figures are minimum / median / maximum.",
         ]
     )
 
