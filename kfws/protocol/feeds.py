@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from typing import Literal, NamedTuple
 
-__all__ = ["FEEDS", "PRIVATE", "PUBLIC", "Feed", "base_name", "nearest", "spelled"]
+__all__ = ["FEEDS", "NUMBERED", "PRIVATE", "PUBLIC", "Feed", "base_name", "nearest", "spelled"]
 
 SNAPSHOT_SUFFIX = "_snapshot"
 
@@ -173,6 +173,8 @@ FEEDS: dict[str, Feed] = {
 
 PUBLIC = tuple(name for name, feed in FEEDS.items() if not feed.private)
 PRIVATE = tuple(name for name, feed in FEEDS.items() if feed.private)
+NUMBERED = frozenset(name for name, feed in FEEDS.items() if feed.numbered)
+"""Feeds whose messages count, per product: what is missing can be proven."""
 
 
 def base_name(wire_name: str) -> tuple[str, bool]:

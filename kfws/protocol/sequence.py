@@ -17,7 +17,7 @@ import msgspec
 from msgspec.structs import replace
 
 from kfws.protocol.events import LARGEST, Cause, Data, Duplicate, Event, Gap, Restart
-from kfws.protocol.feeds import FEEDS
+from kfws.protocol.feeds import FEEDS, NUMBERED
 
 __all__ = [
     "NEWER_MS",
@@ -230,7 +230,7 @@ class Sequences:
             gap_of((feed, product), to_ns, None, None, None, "suspended", from_ns, to_ns)
             for feed, tracks in self.tracks.items()
             for product in tracks
-            if not (feed in FEEDS and FEEDS[feed].numbered)
+            if feed not in NUMBERED
         ]
 
     # Time

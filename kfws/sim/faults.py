@@ -20,7 +20,7 @@ from typing import Literal, NamedTuple, NoReturn
 import orjson
 
 from kfws.errors import UsageError
-from kfws.protocol.feeds import FEEDS, base_name, nearest
+from kfws.protocol.feeds import FEEDS, NUMBERED, base_name, nearest
 from kfws.protocol.venue import Publication
 from kfws.protocol.wire import Control, read_head
 
@@ -101,7 +101,6 @@ KINDS: dict[str, Kind] = {
 
 COMMON = ("every", "times", "conn")
 FLAGS = ("forever", "no-data")
-NUMBERED = frozenset(name for name, feed in FEEDS.items() if feed.numbered)
 
 
 class Moment(NamedTuple):

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from kfws.errors import DiskFull, InUse, OutputError
 from kfws.protocol.events import Closed, Data, Event, Opened, Report, Subscribed
-from kfws.protocol.feeds import FEEDS
+from kfws.protocol.feeds import NUMBERED
 from kfws.protocol.sequence import gap_of
 from kfws.sinks.file import FileSink, cannot_write, rename
 from kfws.tapes import names
@@ -449,7 +449,7 @@ class _Want:
                 self.held += encoder.encode([event])
 
     def _lose(self, data: Data) -> None:
-        numbered = data.feed in FEEDS and FEEDS[data.feed].numbered and data.kind == "delta"
+        numbered = data.feed in NUMBERED and data.kind == "delta"
         seq = data.seq if numbered else None
         runs = self.runs.setdefault((data.feed, data.product, seq is not None), [])
         if runs and (seq is None or seq - 1 == runs[-1].last):

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeGuard
 
 from kfws.protocol.events import Data, Event
-from kfws.protocol.feeds import FEEDS
+from kfws.protocol.feeds import NUMBERED
 from kfws.sources.lines import Line
 
 __all__ = ["Alignment"]
@@ -64,10 +64,7 @@ class Alignment:
 
 
 def _is_led(event: Event) -> TypeGuard[Data]:
-    return type(event) is Data and event.feed not in _NUMBERED
-
-
-_NUMBERED = frozenset(name for name, feed in FEEDS.items() if feed.numbered)
+    return type(event) is Data and event.feed not in NUMBERED
 
 
 class _Owed:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import Generic, TypeVar
 
 from kfws.protocol.events import (
     Cause,
@@ -28,7 +27,7 @@ from kfws.protocol.events import (
     Stale,
     Subscribed,
 )
-from kfws.protocol.feeds import FEEDS
+from kfws.protocol.feeds import NUMBERED
 from kfws.protocol.sequence import (
     NEWER_MS,
     WINDOW,
@@ -40,6 +39,7 @@ from kfws.protocol.sequence import (
     numbers_of,
     restart_of,
 )
+from kfws.sources.lines import Line
 
 __all__ = ["Arbiter"]
 
@@ -110,71 +110,6 @@ class _Numbered:
         return age_ms is not None and age_ms > NEWER_MS
 
 
-T = TypeVar("T")
-
-
-class _Row(Generic[T]):
-    """A queue of what is kept of messages, ``most`` of them, the oldest go first.
-
-    A message is known by the hash of its payload: there may be many streams, and messages are
-    long. That one is taken for another of its row happens by chance once in 10^16 messages.
-    """
-
-    __slots__ = ("_counts", "_marks", "_most", "kept")
-
-    def __init__(self, most: int, entries: Iterable[tuple[int, T]] = ()) -> None:
-        self.kept: deque[T] = deque()
-        self._marks: deque[int] = deque()
-        self._counts: dict[int, int] = {}
-        """Of equal messages; looked up for each message of each connection."""
-        self._most = most
-        for mark, kept in entries:
-            self.append(mark, kept)
-
-    def append(self, mark: int, kept: T) -> None:
-        self._marks.append(mark)
-        self.kept.append(kept)
-        self._counts[mark] = self._counts.get(mark, 0) + 1
-        if len(self.kept) > self._most:
-            self.popleft()
-
-    def popleft(self) -> int:
-        """The mark of the oldest."""
-        mark = self._marks.popleft()
-        self.kept.popleft()
-        self._forget(mark)
-        return mark
-
-    def take_to(self, mark: int) -> bool:
-        """Takes out the first of such messages and all before it; whether there was one."""
-        if mark not in self._counts:
-            return False
-        while self.popleft() != mark:
-            pass
-        return True
-
-    def remove(self, mark: int) -> bool:
-        """Takes out the first of such messages alone; whether there was one."""
-        if mark not in self._counts:
-            return False
-        place = self._marks.index(mark)
-        del self._marks[place], self.kept[place]
-        self._forget(mark)
-        return True
-
-    def clear(self) -> None:
-        self._marks.clear()
-        self.kept.clear()
-        self._counts.clear()
-
-    def _forget(self, mark: int) -> None:
-        left = self._counts[mark] - 1
-        if left:
-            self._counts[mark] = left
-        else:
-            del self._counts[mark]
-
-
 class _Side:
     """What a connection and the one stream have not in common, of a stream without numbers.
 
@@ -187,10 +122,17 @@ class _Side:
     def __init__(self, owes_from: int) -> None:
         self.owes_from = owes_from
         """How many were given before the first that this connection did not bring yet."""
-        self.ahead: _Row[Data] = _Row(AHEAD)
+        self.ahead = Line(AHEAD)
         """What it brought, and was not given yet."""
         self.fresh = 0
         """How many messages it brought ahead since the leader's last."""
+
+    def has_brought(self, payload: bytes) -> bool:
+        """Whether it brought it ahead; that, and what stands before it, is done with then."""
+        if payload not in self.ahead:
+            return False
+        self.ahead.take_to(lambda each: each.payload == payload)
+        return True
 
 
 class _Led:
@@ -212,8 +154,9 @@ class _Led:
         self.is_leaving = False
         """Whether the leader is about to be let go: who is level with it may lead."""
         self.given = 0
-        """How many messages were passed on. The last of them are remembered: by hash, when they
-        came, and where each stands."""
+        """How many messages were passed on. The last of them are remembered: by hash (there may be
+        many streams, and messages are long; one is taken for another by chance once in 10^15),
+        when they came, and where each stands."""
         self._first = 0
         self._marks: deque[int] = deque()
         self._moments: deque[int] = deque()
@@ -233,7 +176,7 @@ class _Led:
 
     def is_level(self, side: _Side) -> bool:
         """Whether what a connection brings next follows what was given last."""
-        return side.owes_from == self.given and not side.ahead.kept
+        return side.owes_from == self.given and not side.ahead
 
     def is_last(self, mark: int) -> bool:
         """Whether it is what was given last."""
@@ -250,7 +193,7 @@ class _Led:
             place = self._first_of(mark, side.owes_from, at_ns - CLAIM_NS)
         side.owes_from = place + 1
         side.fresh = 0
-        if side.ahead.kept:
+        if side.ahead:
             side.ahead.clear()  # the leader was here before: what came ahead of this is old
         return True
 
@@ -301,7 +244,7 @@ class _Led:
     def late(self) -> Data | None:
         """The first message of others that is clearly younger than the leader's last."""
         for side in self.sides.values():
-            for data in side.ahead.kept:
+            for data in side.ahead:
                 if data.received_ns > self.at_ns + SKEW_NS:
                     return data
         return None
@@ -330,7 +273,7 @@ class Arbiter:
         """Books with a gap, and the leg that is to ask for a new snapshot; the caller empties it.
         One leg at a time: while it asks, the others bring what it misses."""
         self._numbered: dict[Key, _Numbered] = {}
-        self._waiting: list[_Numbered] = []
+        self._waiting: dict[Key, _Numbered] = {}
         """Streams of which a message was missing when ``next_at`` was asked last, or since."""
         self._led: dict[Key, _Led] = {}
         self._up: dict[int, int] = {}
@@ -357,7 +300,7 @@ class Arbiter:
         for event in events:
             if type(event) is not Data:
                 self._control(leg, event, now_ns, out)
-            elif event.feed in _NUMBERED:
+            elif event.feed in NUMBERED:
                 if event.product != key[1] or event.feed != key[0]:  # often of one stream in a row
                     key = event.feed, event.product
                     found = self._numbered.get(key)
@@ -408,8 +351,9 @@ class Arbiter:
 
     def next_at(self) -> int | None:
         """When ``tick`` has something to do about a missing message."""
-        self._waiting = [each for each in self._waiting if each.due is not None]
-        return min([each.due for each in self._waiting if each.due is not None], default=None)
+        moments = {key: each.due for key, each in self._waiting.items() if each.due is not None}
+        self._waiting = {key: self._waiting[key] for key in moments}
+        return min(moments.values(), default=None)
 
     @property
     def is_waiting(self) -> bool:
@@ -476,7 +420,7 @@ class Arbiter:
                 self.swallowed += 1
         else:
             stream.held.setdefault(seq, data)
-            self._wait(stream, now_ns)
+            self._wait(key, stream, now_ns)
             if len(stream.held) > HELD_MOST:
                 self._give_up(key, stream, now_ns, out)
 
@@ -509,13 +453,13 @@ class Arbiter:
             held = stream.snapshot
             if held is None or (_newest(held) or 0) < newest:
                 stream.snapshot = data
-            self._wait(stream, now_ns)
+            self._wait(key, stream, now_ns)
 
-    def _wait(self, stream: _Numbered, now_ns: int) -> None:
+    def _wait(self, key: Key, stream: _Numbered, now_ns: int) -> None:
         """Something is held: it is waited a while for what is missing ahead of it."""
         if stream.due is None:
             stream.due = self._here(now_ns) + self._wait_ns
-            self._waiting.append(stream)
+            self._waiting[key] = stream
 
     def _end_stale(self, key: Key, stream: _Numbered, data: Data, out: list[Event]) -> None:
         if stream.stale_ns is not None:
@@ -603,7 +547,7 @@ class Arbiter:
         """A stream was given up, in whatever case: when it is wanted again it has no past."""
         wanted = is_stream(feed, product)
         self._refused = {each for each in self._refused if not wanted(each)}
-        for kept in (self._numbered, self._led, self._acknowledged):
+        for kept in (self._numbered, self._waiting, self._led, self._acknowledged):
             for key in filter(wanted, [*kept]):
                 del kept[key]
 
@@ -709,7 +653,7 @@ class Arbiter:
             self._pass(led, mark, data, out)
             return
         elif not is_led or data.kind != "snapshot":  # else a greeting to this connection alone
-            side.ahead.append(mark, data)
+            side.ahead.append(data)
             side.fresh += 1
         if is_led:
             self.swallowed += 1
@@ -721,7 +665,7 @@ class Arbiter:
         for leg, side in led.sides.items():
             if side.fresh:
                 side.fresh = 0
-            if leg == led.leader or (side.ahead.kept and side.ahead.take_to(mark)):
+            if leg == led.leader or side.has_brought(data.payload):
                 side.owes_from = led.given  # it brought this, so nothing before it any more
         led.at_ns = data.received_ns
         led.venue_ms = data.venue_ms or 0
@@ -736,12 +680,11 @@ class Arbiter:
         out.append(gap)
         led.side(min(others))  # one that brought nothing yet may repeat the last
         led.turn_to(min(others))
-        waiting = [(side, data) for side in led.sides.values() for data in side.ahead.kept]
+        waiting = [(side, data) for side in led.sides.values() for data in side.ahead]
         waiting.sort(key=lambda each: each[1].received_ns)
         for side, data in waiting:
-            ahead = side.ahead
-            if ahead.kept and ahead.kept[0] is data:  # else another one's copy was given
-                ahead.popleft()
+            if side.ahead and side.ahead[0] is data:  # else another one's copy was given
+                side.ahead.popleft()
                 if data.venue_ms is None or data.venue_ms >= led.venue_ms:
                     self._pass_waiting(led, side, data)
                     out.append(data)
@@ -751,10 +694,9 @@ class Arbiter:
 
     def _pass_waiting(self, led: _Led, giver: _Side, data: Data) -> None:
         """As ``_pass``, but what others have ahead of it is to be given as well."""
-        mark = hash(data.payload)
-        led.give(mark, data.received_ns)
+        led.give(hash(data.payload), data.received_ns)
         for side in led.sides.values():
-            if side is giver or side.ahead.remove(mark):
+            if side is giver or side.ahead.remove(data.payload):
                 side.owes_from = led.given
 
     # Everything else
@@ -783,11 +725,11 @@ class Arbiter:
                     out.append(event)
             case Restart():
                 self._restart(leg, event, now_ns, out)
-            case Gap(cause="slow-reader") if event.feed in _NUMBERED:
+            case Gap(cause="slow-reader") if event.feed in NUMBERED:
                 self._slow_ns = now_ns  # named when no other connection brings them
             case Gap():
                 known = self._led.get((event.feed, event.product))
-                if event.feed not in _NUMBERED and (known is None or known.leader == leg):
+                if event.feed not in NUMBERED and (known is None or known.leader == leg):
                     out.append(event)
             case Duplicate() | Stale() | Resync():
                 self.swallowed += 1
@@ -826,7 +768,6 @@ class Arbiter:
 
 _NO_KEY: Key = ("", None)
 _NO_STREAM = _Numbered()
-_NUMBERED = frozenset(name for name, feed in FEEDS.items() if feed.numbered)
 
 
 def _newest(snapshot: Data | None) -> int | None:

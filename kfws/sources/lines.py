@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator
 
 from kfws.protocol.events import Data
@@ -11,14 +11,15 @@ __all__ = ["Line"]
 
 
 class Line:
-    """A queue of messages that may be equal."""
+    """A queue of messages that may be equal; at most ``most`` of them, the oldest go first."""
 
-    __slots__ = ("_counts", "_entries")
+    __slots__ = ("_counts", "_entries", "_most")
 
-    def __init__(self) -> None:
+    def __init__(self, most: int | None = None) -> None:
         self._entries: deque[Data] = deque()
         # Looked up for each message of each connection, hence by payload.
-        self._counts: Counter[bytes] = Counter()
+        self._counts: dict[bytes, int] = {}
+        self._most = most
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -34,7 +35,9 @@ class Line:
 
     def append(self, data: Data) -> None:
         self._entries.append(data)
-        self._counts[data.payload] += 1
+        self._counts[data.payload] = self._counts.get(data.payload, 0) + 1
+        if self._most is not None and len(self._entries) > self._most:
+            self.popleft()
 
     def popleft(self) -> Data:
         data = self._entries.popleft()
@@ -48,7 +51,22 @@ class Line:
             before.append(data)
         return before
 
+    def remove(self, payload: bytes) -> bool:
+        """Takes out the first with this payload alone; whether there was one."""
+        if payload not in self._counts:
+            return False
+        place = next(n for n, each in enumerate(self._entries) if each.payload == payload)
+        del self._entries[place]
+        self._forget(payload)
+        return True
+
+    def clear(self) -> None:
+        self._entries.clear()
+        self._counts.clear()
+
     def _forget(self, payload: bytes) -> None:
-        self._counts[payload] -= 1
-        if not self._counts[payload]:
+        left = self._counts[payload] - 1
+        if left:
+            self._counts[payload] = left
+        else:
             del self._counts[payload]

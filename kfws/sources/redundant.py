@@ -16,7 +16,7 @@ from typing import Protocol
 from kfws.errors import KfwsError
 from kfws.protocol.auth import Credentials
 from kfws.protocol.events import Closed, Event, Gap, Notice, Tick
-from kfws.protocol.feeds import FEEDS
+from kfws.protocol.feeds import NUMBERED
 from kfws.protocol.sequence import Sequences
 from kfws.protocol.session import Subscription
 from kfws.protocol.wire import decode_typed, remembering
@@ -199,11 +199,9 @@ class Redundant:
 
     def _patience_s(self) -> float:
         due = self._arbiter.next_at()
-        return (
-            TICK_S
-            if due is None or self.buffered
-            else min(TICK_S, max(0.001, (due - time.time_ns()) / 1e9))
-        )
+        if due is None or self.buffered:
+            return TICK_S
+        return min(TICK_S, max(0.001, (due - time.time_ns()) / 1e9))
 
     async def _keep(self) -> None:
         """Starts the legs, and replaces the oldest when its time has come."""
@@ -318,7 +316,7 @@ def open_source(
     """
     pace, numbers, standing = DialPace(), itertools.count(1), Standing()
     # Copies of what has no number are matched by all that they say: to remember it costs no more.
-    is_numbered = all(each.feed in FEEDS and FEEDS[each.feed].numbered for each in wanted)
+    is_numbered = all(each.feed in NUMBERED for each in wanted)
     read = decode_typed if redundancy == 1 or is_numbered else remembering()
 
     def live(*, resync: bool, snapshots_pass: bool) -> Live:

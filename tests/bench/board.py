@@ -41,9 +41,7 @@ def messages(number: int, products: int) -> Iterator[Data]:
             payload=payload,
             received_ns=at_ms * 1_000_000,
             feed="ticker",
-            kind="delta",
             product=product,
-            seq=None,
             venue_ms=at_ms,
         )
 

@@ -22,7 +22,6 @@ def came(number: int, delay_ms: int) -> Data:
         payload=b"x" * 10,
         received_ns=1_000_000 * delay_ms,
         feed="book",
-        kind="delta",
         product="PF_XBTUSD",
         seq=number,
         venue_ms=0,

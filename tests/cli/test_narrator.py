@@ -42,13 +42,7 @@ def totals(messages: int = 0) -> Totals:
     found = Totals()
     if messages:
         one = Data(
-            payload=b"x" * 10,
-            received_ns=2_000_000,
-            feed="book",
-            kind="delta",
-            product="PF_A",
-            seq=1,
-            venue_ms=1,
+            payload=b"x" * 10, received_ns=2_000_000, feed="book", product="PF_A", seq=1, venue_ms=1
         )
         found.passed_on([one] * messages)
     return found
@@ -124,15 +118,7 @@ def test_each_event_has_its_sentence_and_its_level(event: Event, level: Level, l
 @pytest.mark.parametrize(
     "event",
     [
-        Data(
-            payload=b"{}",
-            received_ns=1,
-            feed="trade",
-            kind="delta",
-            product="PF_A",
-            seq=1,
-            venue_ms=1,
-        ),
+        Data(payload=b"{}", received_ns=1, feed="trade", product="PF_A", seq=1, venue_ms=1),
         Tick(received_ns=1),
         Report(received_ns=1, name="totals", fields={}),
         Subscribed(payload=b"{}", received_ns=1, feed="heartbeat", quiet=True),

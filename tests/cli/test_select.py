@@ -21,15 +21,7 @@ def data(payload: bytes) -> Data:
     feed, is_snapshot = base_name(fields["feed"])
     kind: Kind = "snapshot" if is_snapshot else "delta"
     product, seq = fields.get("product_id"), fields.get("seq")
-    return Data(
-        payload=payload,
-        received_ns=AT,
-        feed=feed,
-        kind=kind,
-        product=product,
-        seq=seq,
-        venue_ms=None,
-    )
+    return Data(payload=payload, received_ns=AT, feed=feed, kind=kind, product=product, seq=seq)
 
 
 def made(feed: str, **fields: Any) -> Data:

@@ -70,7 +70,6 @@ def trade(number: int) -> Data:
         payload=payload,
         received_ns=number,
         feed="trade",
-        kind="delta",
         product="PF_XBTUSD",
         seq=number,
         venue_ms=number,

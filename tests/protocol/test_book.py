@@ -295,15 +295,7 @@ def test_what_has_no_number_is_not_trusted() -> None:
 def test_no_bytes_at_all_break_it(payload: bytes, kind: Kind) -> None:
     folded = book(
         snapshot(100, BIDS),
-        Data(
-            payload=payload,
-            received_ns=0,
-            feed="book",
-            kind=kind,
-            product="PF_XBTUSD",
-            seq=101,
-            venue_ms=None,
-        ),
+        Data(payload=payload, feed="book", kind=kind, product="PF_XBTUSD", seq=101),
     )
     assert folded.stale
     assert len(folded.levels("buy")) == 2
@@ -313,15 +305,7 @@ def test_depth_without_end_is_no_more_than_unreadable() -> None:
     nested = b'{"feed":"book","more":' + b"[" * 5000 + b"]" * 5000 + b"}"
     assert book(
         snapshot(100),
-        Data(
-            payload=nested,
-            received_ns=0,
-            feed="book",
-            kind="delta",
-            product=None,
-            seq=101,
-            venue_ms=None,
-        ),
+        Data(payload=nested, feed="book", seq=101),
     ).stale
 
 

@@ -38,15 +38,7 @@ AT = 1_791_518_718_655_000_000
 
 
 def data(payload: bytes, feed: str = "book") -> Data:
-    return Data(
-        payload=payload,
-        received_ns=AT,
-        feed=feed,
-        kind="delta",
-        product="PF_XBTUSD",
-        seq=None,
-        venue_ms=None,
-    )
+    return Data(payload=payload, received_ns=AT, feed=feed, product="PF_XBTUSD")
 
 
 def test_a_message_is_decoded_on_first_use_and_kept() -> None:

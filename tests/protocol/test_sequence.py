@@ -20,21 +20,11 @@ S = 1_000_000_000
 
 def delta(feed: str, seq: int, at: int = 0) -> Data:
     payload = json.dumps({"feed": feed, "product_id": P, "seq": seq}).encode()
-    return Data(
-        payload=payload, received_ns=at, feed=feed, kind="delta", product=P, seq=seq, venue_ms=None
-    )
+    return Data(payload=payload, received_ns=at, feed=feed, product=P, seq=seq)
 
 
 def book_snapshot(seq: int, at: int = 0) -> Data:
-    return Data(
-        payload=b"{}",
-        received_ns=at,
-        feed="book",
-        kind="snapshot",
-        product=P,
-        seq=seq,
-        venue_ms=None,
-    )
+    return Data(payload=b"{}", received_ns=at, feed="book", kind="snapshot", product=P, seq=seq)
 
 
 def trade_snapshot(numbers: Iterable[int], at: int = 0) -> Data:
@@ -45,8 +35,6 @@ def trade_snapshot(numbers: Iterable[int], at: int = 0) -> Data:
         feed="trade",
         kind="snapshot",
         product=P,
-        seq=None,
-        venue_ms=None,
     )
 
 
@@ -58,15 +46,7 @@ def listing(feed: str, ids: Iterable[object], kind: Any = "snapshot", at: int = 
         message = {"logs": [{"id": each} for each in ids]}
     else:
         message = {"new_entry": {"id": next(iter(ids))}}
-    return Data(
-        payload=json.dumps(message).encode(),
-        received_ns=at,
-        feed=feed,
-        kind=kind,
-        product=None,
-        seq=None,
-        venue_ms=None,
-    )
+    return Data(payload=json.dumps(message).encode(), received_ns=at, feed=feed, kind=kind)
 
 
 class Listener:
@@ -181,7 +161,6 @@ def test_a_number_that_came_before_is_a_new_count_if_its_time_is_younger() -> No
             payload=b"{}",
             received_ns=venue_ms * 10**6,
             feed="trade",
-            kind="delta",
             product="PF_XBTUSD",
             seq=seq,
             venue_ms=venue_ms,
@@ -204,15 +183,7 @@ def test_a_number_far_below_is_a_new_count() -> None:
 
 
 def test_streams_are_counted_apart() -> None:
-    other = Data(
-        payload=b"{}",
-        received_ns=0,
-        feed="book",
-        kind="delta",
-        product="PF_ETHUSD",
-        seq=100,
-        venue_ms=None,
-    )
+    other = Data(payload=b"{}", feed="book", product="PF_ETHUSD", seq=100)
     listener = Listener().hear(delta("book", 5), other, delta("trade", 50), delta("book", 6))
     assert listener.wait(S).said == []
 
@@ -316,23 +287,12 @@ def test_the_numbers_of_trades_begin_anew_as_well() -> None:
 def test_nonsense_in_a_snapshot_of_trades_is_stepped_over() -> None:
     odd = Data(
         payload=b'{"trades":[{"seq":true},{"seq":"7"},5,{"seq":8}]}',
-        received_ns=0,
         feed="trade",
         kind="snapshot",
         product=P,
-        seq=None,
-        venue_ms=None,
     )
     assert Listener().hear(odd, delta("trade", 9)).wait(S).said == []
-    none = Data(
-        payload=b'{"trades":null}',
-        received_ns=0,
-        feed="trade",
-        kind="snapshot",
-        product=P,
-        seq=None,
-        venue_ms=None,
-    )
+    none = Data(payload=b'{"trades":null}', feed="trade", kind="snapshot", product=P)
     assert Listener().hear(none, delta("trade", 9)).wait(S).said == []
 
 
@@ -343,15 +303,7 @@ def test_gaps_that_are_held_are_said_when_the_connection_is_lost() -> None:
 
 @pytest.mark.parametrize("feed", ["ticker", "open_orders", "balances", "feed_of_tomorrow"])
 def test_what_cannot_be_proven_is_named_at_each_reconnect(feed: str) -> None:
-    message = Data(
-        payload=b"{}",
-        received_ns=4 * S,
-        feed=feed,
-        kind="delta",
-        product=P,
-        seq=None,
-        venue_ms=None,
-    )
+    message = Data(payload=b"{}", received_ns=4 * S, feed=feed, product=P)
     for acknowledged in ("", feed):
         listener = Listener().hear(message).reconnect(acknowledged=acknowledged)
         listener.hear(message, message).wait(S)
@@ -368,27 +320,9 @@ def test_a_stream_that_was_acknowledged_and_gave_nothing_is_named_too() -> None:
 
 
 def test_an_outage_that_goes_on_keeps_its_beginning() -> None:
-    message = Data(
-        payload=b"{}",
-        received_ns=4 * S,
-        feed="ticker",
-        kind="delta",
-        product=P,
-        seq=None,
-        venue_ms=None,
-    )
+    message = Data(payload=b"{}", received_ns=4 * S, feed="ticker", product=P)
     listener = Listener().hear(message).reconnect(at=5 * S).reconnect(at=9 * S)
-    [gap] = listener.hear(
-        Data(
-            payload=b"{}",
-            received_ns=12 * S,
-            feed="ticker",
-            kind="delta",
-            product=P,
-            seq=None,
-            venue_ms=None,
-        )
-    ).gaps
+    [gap] = listener.hear(Data(payload=b"{}", received_ns=12 * S, feed="ticker", product=P)).gaps
     assert (gap.from_ns, gap.to_ns) == (5 * S, 12 * S)
 
 
@@ -452,29 +386,9 @@ def test_ids_whose_snapshot_stays_away_are_unprovable() -> None:
 def test_the_recorded_fills_and_logs_have_ids() -> None:
     for feed, count in (("fills", 2), ("account_log", 2)):
         payload = frames(feed, kind="snapshot")[0]
-        listener = Listener().hear(
-            Data(
-                payload=payload,
-                received_ns=0,
-                feed=feed,
-                kind="snapshot",
-                product=None,
-                seq=None,
-                venue_ms=None,
-            )
-        )
+        listener = Listener().hear(Data(payload=payload, feed=feed, kind="snapshot"))
         listener.reconnect(acknowledged=feed, product=None)
-        listener.hear(
-            Data(
-                payload=payload,
-                received_ns=0,
-                feed=feed,
-                kind="snapshot",
-                product=None,
-                seq=None,
-                venue_ms=None,
-            )
-        )
+        listener.hear(Data(payload=payload, feed=feed, kind="snapshot"))
         assert listener.ranges == [(None, None, 0, "snapshot")], count
 
 
@@ -486,15 +400,7 @@ def test_a_time_in_which_we_stood_still_is_unprovable_but_for_numbers() -> None:
         Listener()
         .hear(
             delta("book", 5),
-            Data(
-                payload=b"{}",
-                received_ns=0,
-                feed="ticker",
-                kind="delta",
-                product=P,
-                seq=None,
-                venue_ms=None,
-            ),
+            Data(payload=b"{}", feed="ticker", product=P),
         )
         .audit
     )
@@ -546,15 +452,7 @@ def test_behind_a_restart_that_was_told_there_is_no_gap() -> None:
 
 def test_the_end_names_what_is_still_open() -> None:
     listener = Listener().hear(delta("book", 5), delta("book", 7), delta("trade", 1))
-    ticker = Data(
-        payload=b"{}",
-        received_ns=0,
-        feed="ticker",
-        kind="delta",
-        product=P,
-        seq=None,
-        venue_ms=None,
-    )
+    ticker = Data(payload=b"{}", feed="ticker", product=P)
     listener.hear(ticker).reconnect()
     listener.said += listener.audit.end(9 * S)
     assert listener.ranges == [

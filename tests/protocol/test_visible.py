@@ -261,13 +261,7 @@ def test_each_product_has_a_book_of_its_own() -> None:
 
 def test_what_is_no_message_of_a_book_is_passed_over() -> None:
     trade = Data(
-        payload=b'{"feed":"trade"}',
-        received_ns=1,
-        feed="trade",
-        kind="delta",
-        product="PF_XBTUSD",
-        seq=7,
-        venue_ms=None,
+        payload=b'{"feed":"trade"}', received_ns=1, feed="trade", product="PF_XBTUSD", seq=7
     )
     gap = Gap(
         received_ns=1, feed="book", product="PF_XBTUSD", first=1, last=1, missing=1,

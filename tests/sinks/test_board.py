@@ -372,10 +372,8 @@ def test_a_price_beyond_all_numbers_stops_no_picture(price: str) -> None:
                     payload=payload,
                     received_ns=AT_NS,
                     feed="ticker",
-                    kind="delta",
                     product="PF_XBTUSD",
                     seq=second,
-                    venue_ms=None,
                 )
             ]
         )

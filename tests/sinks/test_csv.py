@@ -167,15 +167,7 @@ def test_whatever_a_message_says_both_ways_write_the_same(
 @given(note=st.text())
 def test_any_text_is_read_back_by_a_csv_reader(note: str) -> None:
     payload = orjson.dumps({"feed": "notifications_auth", "notifications": [{"note": note}]})
-    event = Data(
-        payload=payload,
-        received_ns=1,
-        feed="notifications_auth",
-        kind="delta",
-        product=None,
-        seq=None,
-        venue_ms=None,
-    )
+    event = Data(payload=payload, received_ns=1, feed="notifications_auth")
     [row] = _table(Csv(feed="notifications_auth").encode([event]))
     assert row["note"] == note
 

@@ -34,15 +34,7 @@ def test_an_empty_batch_gives_nothing() -> None:
 )
 @pytest.mark.parametrize("stamp", [False, True])
 def test_a_line_break_between_tokens_becomes_a_space(payload: bytes, stamp: bool) -> None:
-    event = Data(
-        payload=payload,
-        received_ns=5,
-        feed="heartbeat",
-        kind="delta",
-        product=None,
-        seq=None,
-        venue_ms=None,
-    )
+    event = Data(payload=payload, received_ns=5, feed="heartbeat")
     both = _lines(Ndjson(stamp=stamp).encode([event, event]))
     assert len(both) == 2
     assert all(b"\r" not in line for line in both)

@@ -21,15 +21,7 @@ AT = 1_791_518_718_655_000_001
 
 
 def message(payload: bytes, feed: str = "trade") -> Data:
-    return Data(
-        payload=payload,
-        received_ns=AT,
-        feed=feed,
-        kind="delta",
-        product=None,
-        seq=None,
-        venue_ms=None,
-    )
+    return Data(payload=payload, received_ns=AT, feed=feed)
 
 
 def messages_of(feed: str) -> list[Data]:

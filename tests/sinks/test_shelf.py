@@ -33,13 +33,7 @@ def message(number: int, feed: str = "book", product: str = "PF_XBTUSD", at: int
         feed.encode(), product.encode(), number, os.urandom(24).hex().encode(),
     )  # fmt: skip
     return Data(
-        payload=payload,
-        received_ns=at,
-        feed=feed,
-        kind="delta",
-        product=product,
-        seq=number,
-        venue_ms=number,
+        payload=payload, received_ns=at, feed=feed, product=product, seq=number, venue_ms=number
     )
 
 
@@ -263,13 +257,7 @@ def test_feeds_and_products_have_files_of_their_own_with_what_concerns_them(
 def test_what_concerns_no_single_product_has_a_file_for_all(tmp_path: Path) -> None:
     shelf = tape(tmp_path / "{product}.ndjson")
     fills = Data(
-        payload=b'{"feed":"fills","seq":1}',
-        received_ns=AT,
-        feed="fills",
-        kind="delta",
-        product=None,
-        seq=1,
-        venue_ms=1,
+        payload=b'{"feed":"fills","seq":1}', received_ns=AT, feed="fills", seq=1, venue_ms=1
     )
     shelf.write([HEADER, fills, message(2)], AT)
     shelf.close(AT)

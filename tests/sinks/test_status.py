@@ -32,9 +32,7 @@ def message(delay_ms: int = 12) -> Data:
         payload=b"{}",
         received_ns=AT_NS,
         feed="ticker",
-        kind="delta",
         product="PF_XBTUSD",
-        seq=None,
         venue_ms=at_ms - delay_ms,
     )
 

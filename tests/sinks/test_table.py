@@ -170,17 +170,7 @@ def test_a_time_far_from_the_arrival_shows_its_day() -> None:
 def test_a_time_that_is_none_is_shown_as_it_stands(time: bytes) -> None:
     [_, row] = _lines(
         _table(),
-        [
-            Data(
-                payload=b'{"time":%b}' % time,
-                received_ns=AT_NS,
-                feed="heartbeat",
-                kind="delta",
-                product=None,
-                seq=None,
-                venue_ms=None,
-            )
-        ],
+        [Data(payload=b'{"time":%b}' % time, received_ns=AT_NS, feed="heartbeat")],
     )
     assert row.strip()
 
@@ -263,15 +253,7 @@ def test_every_column_that_may_be_asked_for_is_shown(feed: str) -> None:
 )
 def test_no_text_of_the_venue_reaches_the_terminal_raw(text: str, width: int, key: str) -> None:
     payload = orjson.dumps({"feed": "trade", key: text})
-    event = Data(
-        payload=payload,
-        received_ns=AT_NS,
-        feed="trade",
-        kind="delta",
-        product=None,
-        seq=None,
-        venue_ms=None,
-    )
+    event = Data(payload=payload, received_ns=AT_NS, feed="trade")
     lines = _lines(_table(width=width), [event])
     assert len(lines) == 2
     assert lines[1] == printable(lines[1])

@@ -34,15 +34,7 @@ S = 1_000_000_000
 
 
 def book(seq: int, at: int = 0) -> Data:
-    return Data(
-        payload=b'{"seq":%d}' % seq,
-        received_ns=at,
-        feed="book",
-        kind="delta",
-        product=P,
-        seq=seq,
-        venue_ms=None,
-    )
+    return Data(payload=b'{"seq":%d}' % seq, received_ns=at, feed="book", product=P, seq=seq)
 
 
 def snapshot(seq: int, at: int = 0) -> Data:
@@ -53,57 +45,24 @@ def snapshot(seq: int, at: int = 0) -> Data:
         kind="snapshot",
         product=P,
         seq=seq,
-        venue_ms=None,
     )
 
 
 def trades(numbers: Iterable[int], at: int = 0) -> Data:
     payload = json.dumps({"trades": [{"seq": each} for each in numbers]}).encode()
-    return Data(
-        payload=payload,
-        received_ns=at,
-        feed="trade",
-        kind="snapshot",
-        product=P,
-        seq=None,
-        venue_ms=None,
-    )
+    return Data(payload=payload, received_ns=at, feed="trade", kind="snapshot", product=P)
 
 
 def trade(seq: int, at: int = 0) -> Data:
-    return Data(
-        payload=b'{"seq":%d}' % seq,
-        received_ns=at,
-        feed="trade",
-        kind="delta",
-        product=P,
-        seq=seq,
-        venue_ms=None,
-    )
+    return Data(payload=b'{"seq":%d}' % seq, received_ns=at, feed="trade", product=P, seq=seq)
 
 
 def ticker(text: str, at: int = 0, kind: Any = "delta") -> Data:
-    return Data(
-        payload=text.encode(),
-        received_ns=at,
-        feed="ticker",
-        kind=kind,
-        product=P,
-        seq=None,
-        venue_ms=None,
-    )
+    return Data(payload=text.encode(), received_ns=at, feed="ticker", kind=kind, product=P)
 
 
 def fill(text: str, at: int) -> Data:
-    return Data(
-        payload=text.encode(),
-        received_ns=at,
-        feed="fills",
-        kind="delta",
-        product=P,
-        seq=None,
-        venue_ms=None,
-    )
+    return Data(payload=text.encode(), received_ns=at, feed="fills", product=P)
 
 
 def opened(at: int = 0) -> Opened:
@@ -175,6 +134,14 @@ def test_each_message_that_is_missing_is_waited_for_as_long() -> None:
     stream.hear(2, book(2)).wait(WAIT_NS - 1).hear(2, book(3), book(4))
     assert stream.numbers == [1, 2, 3, 4, 5]
     assert stream.ranges == []
+
+
+def test_what_was_given_up_is_not_waited_for() -> None:
+    stream = Stream().hear(1, book(1), book(3))
+    assert stream.arbiter.next_at() == WAIT_NS
+    stream.arbiter.forget("book", P)
+    assert stream.arbiter.next_at() is None
+    assert not stream.arbiter.is_waiting
 
 
 def test_a_connection_that_comes_back_tells_late_of_a_restart_that_is_over() -> None:
@@ -369,15 +336,7 @@ def test_when_all_connections_were_away_the_first_to_see_a_new_count_is_believed
 
 
 def test_a_lower_number_from_before_the_last_message_is_an_old_copy() -> None:
-    newest = Data(
-        payload=b'{"seq":9}',
-        received_ns=5,
-        feed="book",
-        kind="delta",
-        product=P,
-        seq=9,
-        venue_ms=1000,
-    )
+    newest = Data(payload=b'{"seq":9}', received_ns=5, feed="book", product=P, seq=9, venue_ms=1000)
     stream = Stream().hear(1, newest, closed()).hear(2, closed()).hear(1, opened(7))
     stream.hear(1, counts_anew("book", 9, 8, venue_ms=999), book(8, 8), book(9, 8), book(10, 8))
     assert stream.numbers == [9, 10]
@@ -399,7 +358,6 @@ def at(seq: int, venue_ms: int) -> Data:
         payload=b'{"seq":%d}' % seq,
         received_ns=venue_ms * 10**6,
         feed="trade",
-        kind="delta",
         product=P,
         seq=seq,
         venue_ms=venue_ms,
@@ -614,15 +572,7 @@ def test_what_only_greeted_a_follower_is_not_given_at_a_takeover() -> None:
 
 def test_what_is_older_than_the_last_that_was_given_stays_away() -> None:
     def timed(text: str, venue_ms: int) -> Data:
-        return Data(
-            payload=text.encode(),
-            received_ns=0,
-            feed="ticker",
-            kind="delta",
-            product=P,
-            seq=None,
-            venue_ms=venue_ms,
-        )
+        return Data(payload=text.encode(), feed="ticker", product=P, venue_ms=venue_ms)
 
     stream = Stream("ticker").hear(1, timed("a", 1)).hear(2, timed("hello", 2))
     stream.hear(1, timed("b", 3), closed()).hear(2, timed("c", 4))

@@ -325,12 +325,22 @@ async def test_compressed_messages_too_whatever_their_window_and_whatever_is_wro
     found, expected = ours(pieces, extension, leaves), theirs(pieces, extension, leaves)
     # The library looks at a text when somebody takes it, we when it comes.
     odd = next((n for n, each in enumerate(expected[0], 1) if is_odd(*each)), None)
-    if odd is None:
+    if odd is None and leaves is None:
         assert found == expected
+    elif odd is None:
+        assert but_for_our_close(found) == but_for_our_close(expected)
     else:
         assert found[0] == expected[0][:odd]
-        closes = {(0x88, b"\x03\xe8"), (0x88, b"\x03\xefinvalid UTF-8")}
-        assert len(closes.intersection(found[1])) == 1
+        # Who has left already has said so, and does not close twice.
+        has_left = leaves is not None and (0x88, b"\x03\xe8") in found[1]
+        assert has_left or (0x88, b"\x03\xefinvalid UTF-8") in found[1]
+
+
+def but_for_our_close(told: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Who leaves between the head of a frame that is none and its end closes with 1000, not with
+    1002: we look at it when it is whole."""
+    messages, answers, state, received, _, fault = told
+    return messages, [each for each in answers if each[0] != 0x88], state, received, fault
 
 
 def is_odd(binary: bool, payload: bytes) -> bool:

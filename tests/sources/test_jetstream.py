@@ -35,7 +35,6 @@ def deltas(*numbers: int, feed: str = "book", product: str = "PF_XBTUSD") -> lis
             payload=(text % (feed, product, n, n)).encode(),
             received_ns=time.time_ns(),
             feed=feed,
-            kind="delta",
             product=product,
             seq=n,
             venue_ms=n,
@@ -439,9 +438,7 @@ def tickers(first_ns: int, count: int) -> list[Data]:
             payload=(text % (at_ns // 1_000_000)).encode(),
             received_ns=at_ns,
             feed="ticker",
-            kind="delta",
             product="PF_XBTUSD",
-            seq=None,
             venue_ms=at_ns // 1_000_000,
         )
         for at_ns in moments

@@ -23,15 +23,7 @@ P = "PF_XBTUSD"
 
 
 def book(seq: int) -> Data:
-    return Data(
-        payload=b'{"seq":%d}' % seq,
-        received_ns=0,
-        feed="book",
-        kind="delta",
-        product=P,
-        seq=seq,
-        venue_ms=None,
-    )
+    return Data(payload=b'{"seq":%d}' % seq, feed="book", product=P, seq=seq)
 
 
 def opened(number: int) -> list[Event]:

@@ -12,27 +12,11 @@ P = "PF_XBTUSD"
 
 
 def delta(seq: int, product: str = P) -> Data:
-    return Data(
-        payload=b"{}",
-        received_ns=seq,
-        feed="book",
-        kind="delta",
-        product=product,
-        seq=seq,
-        venue_ms=None,
-    )
+    return Data(payload=b"{}", received_ns=seq, feed="book", product=product, seq=seq)
 
 
 def snapshot(seq: int) -> Data:
-    return Data(
-        payload=b"{}",
-        received_ns=seq,
-        feed="book",
-        kind="snapshot",
-        product=P,
-        seq=seq,
-        venue_ms=None,
-    )
+    return Data(payload=b"{}", received_ns=seq, feed="book", kind="snapshot", product=P, seq=seq)
 
 
 def missing_at_venue(first: int, last: int) -> Gap:
@@ -90,18 +74,7 @@ def test_what_the_venue_left_out_stays_its_own_gap() -> None:
 def test_messages_without_numbers_are_counted() -> None:
     shedding = Shedding()
     shedding.shed(
-        [
-            Data(
-                payload=b"{}",
-                received_ns=at,
-                feed="ticker",
-                kind="delta",
-                product=P,
-                seq=None,
-                venue_ms=None,
-            )
-            for at in (1, 2, 3)
-        ],
+        [Data(payload=b"{}", received_ns=at, feed="ticker", product=P) for at in (1, 2, 3)],
         99,
     )
     [gap] = shedding.take(99)

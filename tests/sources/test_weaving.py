@@ -24,7 +24,6 @@ def delta(seq: int, product: str = "PF_XBTUSD", *, at_ms: int = 0, feed: str = "
         payload=text.encode(),
         received_ns=at_ms * 1_000_000,
         feed=feed,
-        kind="delta",
         product=product,
         seq=seq,
         venue_ms=at_ms,

@@ -43,13 +43,7 @@ def book(seq: int, at_ns: int | None = None, *, product: str = "PF_A", later_ns:
         b'"timestamp":%d}'
     ) % (product.encode(), seq, 100 + seq % 7, received_ns // 1_000_000 - 5)
     return Data(
-        payload=payload,
-        received_ns=received_ns + later_ns,
-        feed="book",
-        kind="delta",
-        product=product,
-        seq=seq,
-        venue_ms=None,
+        payload=payload, received_ns=received_ns + later_ns, feed="book", product=product, seq=seq
     )
 
 
@@ -59,27 +53,13 @@ def snapshot(seq: int, at_ns: int, *, product: str = "PF_A") -> Data:
         b'"bids":[{"price":100.5,"qty":1}],"asks":[{"price":101.5,"qty":2}]}'
     ) % (product.encode(), at_ns // 1_000_000, seq)
     return Data(
-        payload=payload,
-        received_ns=at_ns,
-        feed="book",
-        kind="snapshot",
-        product=product,
-        seq=seq,
-        venue_ms=None,
+        payload=payload, received_ns=at_ns, feed="book", kind="snapshot", product=product, seq=seq
     )
 
 
 def ticker(at_ns: int, *, product: str = "PF_A") -> Data:
     payload = b'{"feed":"ticker","product_id":"%b","bid":%d}' % (product.encode(), at_ns)
-    return Data(
-        payload=payload,
-        received_ns=at_ns,
-        feed="ticker",
-        kind="delta",
-        product=product,
-        seq=None,
-        venue_ms=None,
-    )
+    return Data(payload=payload, received_ns=at_ns, feed="ticker", product=product)
 
 
 def text(events: Iterable[Event]) -> bytes:

@@ -258,26 +258,10 @@ def test_trades_that_a_snapshot_lists_are_healed(tmp_path: Path) -> None:
     )
     one = b'{"feed":"trade","product_id":"PF_A","seq":1}'
     lines = run(
-        Data(
-            payload=one,
-            received_ns=AT + 1,
-            feed="trade",
-            kind="delta",
-            product="PF_A",
-            seq=1,
-            venue_ms=None,
-        ),
+        Data(payload=one, received_ns=AT + 1, feed="trade", product="PF_A", seq=1),
         closed(AT + 2),
         opened(AT + 3, 2),
-        Data(
-            payload=listed,
-            received_ns=AT + 4,
-            feed="trade",
-            kind="snapshot",
-            product="PF_A",
-            seq=None,
-            venue_ms=None,
-        ),
+        Data(payload=listed, received_ns=AT + 4, feed="trade", kind="snapshot", product="PF_A"),
     )
     stream = only(audit(tape(tmp_path / "a.ndjson", lines)), "trade")
     assert ranges(stream) == [(2, 2)]
@@ -451,18 +435,7 @@ def test_a_subscription_to_all_products_is_heard_by_any_of_them(tmp_path: Path) 
 def test_every_frame_of_the_venue_is_a_message_to_the_audit(tmp_path: Path) -> None:
     for name in ("trade", "book", "ticker", "fills", "balances", "open_orders", "account_log"):
         payloads = [*frames(name, kind="snapshot"), *frames(name, kind="delta")]
-        lines = [
-            Data(
-                payload=each,
-                received_ns=AT,
-                feed=name,
-                kind="delta",
-                product=None,
-                seq=None,
-                venue_ms=None,
-            )
-            for each in payloads
-        ]
+        lines = [Data(payload=each, received_ns=AT, feed=name) for each in payloads]
         found = audit(tape(tmp_path / f"{name}.ndjson", run(*lines)))
         assert found.tapes[0].messages == len(payloads)
 

@@ -20,17 +20,7 @@ _VALUES = st.recursive(
 
 
 def _written(payload: bytes, received_ns: int) -> bytes:
-    return line.write(
-        Data(
-            payload=payload,
-            received_ns=received_ns,
-            feed="book",
-            kind="delta",
-            product=None,
-            seq=None,
-            venue_ms=None,
-        )
-    )
+    return line.write(Data(payload=payload, received_ns=received_ns, feed="book"))
 
 
 def test_the_stamp_is_the_first_key_and_the_payload_follows_untouched() -> None:

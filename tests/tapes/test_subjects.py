@@ -8,24 +8,8 @@ from kfws.protocol.events import Data
 from kfws.tapes.subjects import CONNECTION, ID, RECEIVED, RECORDER, Address, Names, token
 
 NAMES = Names("kraken", "live", "west-1")
-BOOK = Data(
-    payload=b"{}",
-    received_ns=5,
-    feed="book",
-    kind="delta",
-    product="PF_XBTUSD",
-    seq=17,
-    venue_ms=1_700,
-)
-TICKER = Data(
-    payload=b"{}",
-    received_ns=5,
-    feed="ticker",
-    kind="delta",
-    product="PF_XBTUSD",
-    seq=None,
-    venue_ms=1_700,
-)
+BOOK = Data(payload=b"{}", received_ns=5, feed="book", product="PF_XBTUSD", seq=17, venue_ms=1_700)
+TICKER = Data(payload=b"{}", received_ns=5, feed="ticker", product="PF_XBTUSD", venue_ms=1_700)
 
 
 def test_an_address_names_a_stream_and_the_servers_of_a_cluster() -> None:
@@ -68,13 +52,7 @@ def test_another_message_has_another_id(change: dict[str, object]) -> None:
 
 def test_snapshots_of_trades_have_no_number_and_are_told_apart_by_what_they_hold() -> None:
     one = Data(
-        payload=b'{"trades":[]}',
-        received_ns=5,
-        feed="trade",
-        kind="snapshot",
-        product="PF_XBTUSD",
-        seq=None,
-        venue_ms=None,
+        payload=b'{"trades":[]}', received_ns=5, feed="trade", kind="snapshot", product="PF_XBTUSD"
     )
     other = msgspec.structs.replace(one, payload=b'{"trades":[1]}', received_ns=6)
     again = msgspec.structs.replace(one, received_ns=7)
@@ -82,15 +60,7 @@ def test_snapshots_of_trades_have_no_number_and_are_told_apart_by_what_they_hold
 
 
 def test_what_is_about_an_account_stands_apart() -> None:
-    fills = Data(
-        payload=b"{}",
-        received_ns=5,
-        feed="fills",
-        kind="delta",
-        product=None,
-        seq=None,
-        venue_ms=None,
-    )
+    fills = Data(payload=b"{}", received_ns=5, feed="fills")
     assert NAMES.file(fills).subject == "kraken.live.private.fills.west-1"
 
 
@@ -111,25 +81,9 @@ def test_a_name_is_one_part_of_a_subject_whatever_it_holds() -> None:
 
 def test_the_same_words_twice_in_one_read_are_two_messages() -> None:
     names = Names("kraken", "sim", "a")
-    one = Data(
-        payload=b'{"feed":"balances"}',
-        received_ns=7,
-        feed="balances",
-        kind="delta",
-        product=None,
-        seq=None,
-        venue_ms=None,
-    )
+    one = Data(payload=b'{"feed":"balances"}', received_ns=7, feed="balances")
     ids = [names.file(each).id for each in (one, one, one)]
     assert len(set(ids)) == 3
-    later = Data(
-        payload=one.payload,
-        received_ns=8,
-        feed="balances",
-        kind="delta",
-        product=None,
-        seq=None,
-        venue_ms=None,
-    )
+    later = Data(payload=one.payload, received_ns=8, feed="balances")
     assert names.file(later).id not in ids
     assert names.file(one).id == ids[0]
